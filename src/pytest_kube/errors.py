@@ -1,0 +1,175 @@
+"""The exceptions of pytest-kube. Every text says what was wanted, seen, and can be done.
+
+The tree::
+
+    KubeError
+    ├── SettingsError            an option, an ini value or a profile is wrong
+    ├── BinaryError              a program could not be found, downloaded or built
+    ├── ManifestError            a file is not what kubectl would read
+    ├── ClusterError             a cluster could not be created or used
+    │   ├── ComponentExitedError     one of its processes ended by itself
+    │   └── ComponentNotReadyError   one of its processes did not become ready
+    ├── APIError                 the API server refused a request
+    │   ├── NotFoundError            404
+    │   └── ConflictError            409
+    ├── UnknownResourceError     the API serves no such kind
+    ├── WaitTimeoutError         a condition was not reached in time
+    └── ControllerError          the controller under test
+        ├── ControllerExitedError    it ended, with its own exception as the cause
+        └── ControllerNotReadyError  it did not become ready
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+class KubeError(Exception):
+    """The base of everything that pytest-kube raises on purpose."""
+
+
+class SettingsError(KubeError):
+    """An option, an ini value or a profile is wrong; shown as a usage error."""
+
+
+class BinaryError(KubeError):
+    """A program could not be found, downloaded or built.
+
+    Attributes:
+        name: The program, for example ``kube-apiserver``.
+    """
+
+    def __init__(self, text: str, *, name: str) -> None:
+        super().__init__(text)
+        self.name = name
+
+
+class ManifestError(KubeError):
+    """A manifest file is missing or is not what kubectl would accept.
+
+    Attributes:
+        source: The file, or ``None`` for text and objects.
+        line: The line in it, counted from 1, where known.
+    """
+
+    def __init__(
+        self, text: str, *, source: Path | None = None, line: int | None = None
+    ) -> None:
+        where = "" if source is None else f"{source}{f':{line}' if line else ''}: "
+        super().__init__(where + text)
+        self.source = source
+        self.line = line
+
+
+class ClusterError(KubeError):
+    """A cluster could not be created, or stopped working."""
+
+
+class ComponentExitedError(ClusterError):
+    """A process of the control plane ended by itself.
+
+    Attributes:
+        component: Its name, for example ``etcd``.
+        exit_code: Its exit code; negative is the number of a signal.
+        log_tail: The last lines of its log.
+    """
+
+    def __init__(
+        self, text: str, *, component: str, exit_code: int, log_tail: str
+    ) -> None:
+        super().__init__(text)
+        self.component = component
+        self.exit_code = exit_code
+        self.log_tail = log_tail
+
+
+class ComponentNotReadyError(ClusterError, TimeoutError):
+    """A process of the control plane runs but did not become ready in time.
+
+    Attributes:
+        component: Its name.
+        elapsed: Seconds that were waited.
+        log_tail: The last lines of its log.
+    """
+
+    def __init__(
+        self, text: str, *, component: str, elapsed: float, log_tail: str
+    ) -> None:
+        super().__init__(text)
+        self.component = component
+        self.elapsed = elapsed
+        self.log_tail = log_tail
+
+
+class APIError(KubeError):
+    """The API server refused a request.
+
+    Attributes:
+        status: The HTTP status code.
+        reason: Kubernetes' one-word reason, for example ``Invalid``; may be empty.
+        details: The ``Status`` object as received; empty for other answers.
+    """
+
+    def __init__(
+        self,
+        text: str,
+        *,
+        status: int,
+        reason: str = "",
+        details: dict[str, Any] | None = None,
+    ) -> None:
+        super().__init__(text)
+        self.status = status
+        self.reason = reason
+        self.details = details or {}
+
+
+class NotFoundError(APIError, LookupError):
+    """The object, or the path, does not exist (404)."""
+
+
+class ConflictError(APIError):
+    """The object exists already, or was changed meanwhile (409)."""
+
+
+class UnknownResourceError(KubeError, LookupError):
+    """The API server serves no kind of that name, or several.
+
+    Attributes:
+        kind: What was asked for.
+    """
+
+    def __init__(self, text: str, *, kind: str) -> None:
+        super().__init__(text)
+        self.kind = kind
+
+
+class WaitTimeoutError(KubeError, TimeoutError):
+    """A condition was not reached in time.
+
+    Attributes:
+        last: The object as last seen, or ``None`` when it did not exist.
+        elapsed: Seconds that were waited.
+    """
+
+    def __init__(
+        self, text: str, *, last: dict[str, Any] | None, elapsed: float
+    ) -> None:
+        super().__init__(text)
+        self.last = last
+        self.elapsed = elapsed
+
+
+class ControllerError(KubeError):
+    """The controller under test cannot be run."""
+
+
+class ControllerExitedError(ControllerError):
+    """The controller under test ended by itself; its exception is the cause."""
+
+
+class ControllerNotReadyError(ControllerError, TimeoutError):
+    """The controller under test did not become ready in time."""
