@@ -1,0 +1,59 @@
+"""Test Kubernetes controllers against a real control plane."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pytest_kube.cluster import Cluster as Cluster
+    from pytest_kube.conditions import Condition as Condition
+    from pytest_kube.conditions import condition as condition
+    from pytest_kube.conditions import deleted as deleted
+    from pytest_kube.conditions import exists as exists
+    from pytest_kube.conditions import field as field
+    from pytest_kube.conditions import jsonpath as jsonpath
+    from pytest_kube.conditions import phase as phase
+    from pytest_kube.conditions import ready as ready
+    from pytest_kube.controllers.runner import Controller as Controller
+    from pytest_kube.errors import APIError as APIError
+    from pytest_kube.errors import ConflictError as ConflictError
+    from pytest_kube.errors import ControllerError as ControllerError
+    from pytest_kube.errors import KubeError as KubeError
+    from pytest_kube.errors import NotFoundError as NotFoundError
+    from pytest_kube.errors import WaitTimeoutError as WaitTimeoutError
+    from pytest_kube.kube import Kube as Kube
+    from pytest_kube.kube import Object as Object
+
+# Resolved at first use: importing this package must stay free of cost, for every
+# pytest run of everybody who has it installed imports it.
+_HOME = {
+    "APIError": "errors",
+    "Cluster": "cluster",
+    "Condition": "conditions",
+    "ConflictError": "errors",
+    "Controller": "controllers.runner",
+    "ControllerError": "errors",
+    "Kube": "kube",
+    "KubeError": "errors",
+    "NotFoundError": "errors",
+    "Object": "kube",
+    "WaitTimeoutError": "errors",
+    "condition": "conditions",
+    "deleted": "conditions",
+    "exists": "conditions",
+    "field": "conditions",
+    "jsonpath": "conditions",
+    "phase": "conditions",
+    "ready": "conditions",
+}
+
+__all__ = list(_HOME)  # noqa: PLE0605
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+    globals()[name] = value
+    return value

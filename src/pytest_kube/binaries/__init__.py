@@ -1,0 +1,1 @@
+"""The programs of a cluster: which exist, where they are, how to get them."""

@@ -1,0 +1,417 @@
+"""The one module that speaks to the Kubernetes API: JSON in, JSON out, watches.
+
+Objects stay the dictionaries that the server sent. Waiting, conditions and what a
+test may do with objects live elsewhere.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import ssl
+import tempfile
+import threading
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+from urllib.parse import urlencode
+
+import urllib3
+
+from pytest_kube.errors import (
+    APIError,
+    ClusterError,
+    ConflictError,
+    NotFoundError,
+    UnknownResourceError,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+REQUEST_TIMEOUT = 30.0
+"""Seconds for one request that is not a watch."""
+
+_DISCOVERY = ",".join(
+    f"application/json;g=apidiscovery.k8s.io;v={v};as=APIGroupDiscoveryList"
+    for v in ("v2", "v2beta1")
+)
+_PATCH_TYPES = {
+    "apply": "application/apply-patch+yaml",
+    "json": "application/json-patch+json",
+    "merge": "application/merge-patch+json",
+    "strategic": "application/strategic-merge-patch+json",
+}
+
+
+@dataclass(frozen=True)
+class Resource:
+    """One resource that the API serves, in one version of its group."""
+
+    group: str
+    version: str
+    plural: str
+    kind: str
+    singular: str
+    namespaced: bool
+    short_names: tuple[str, ...] = ()
+    verbs: frozenset[str] = frozenset()
+    subresources: frozenset[str] = field(default=frozenset(), compare=False)
+
+    @property
+    def api_version(self) -> str:
+        """Return what stands in ``apiVersion``."""
+        return f"{self.group}/{self.version}" if self.group else self.version
+
+    @property
+    def full_name(self) -> str:
+        """Return ``plural.group``, what CRDs are named by; core: the plural."""
+        return f"{self.plural}.{self.group}" if self.group else self.plural
+
+    def path(
+        self, namespace: str | None = None, name: str = "", subresource: str = ""
+    ) -> str:
+        """Return the URL path of the collection, an object, or its subresource."""
+        parts = ["/apis" if self.group else "/api", self.api_version]
+        if self.namespaced and namespace:
+            parts += ["namespaces", namespace]
+        parts += [p for p in (self.plural, name, subresource) if p]
+        return "/".join(parts)
+
+
+class Client:
+    """Requests to one API server by one identity. Safe to use from several threads.
+
+    Attributes:
+        server: The URL of the API server.
+        kubeconfig: The file that the client was made from.
+    """
+
+    def __init__(self, server: str, tls: ssl.SSLContext, headers: dict[str, str]) -> None:
+        self.server = server
+        self.kubeconfig = Path()
+        self._pool = urllib3.PoolManager(
+            num_pools=2,
+            maxsize=16,
+            headers={"User-Agent": "pytest-kube", **headers},
+            ssl_context=tls,
+            retries=False,
+        )
+        self._resources: list[Resource] = []
+        self._discovery = threading.Lock()
+
+    @classmethod
+    def from_kubeconfig(cls, path: Path, *, context: str = "") -> Self:
+        """Make a client from a kubeconfig file.
+
+        Args:
+            path: The file.
+            context: The context to use; the file's current one when empty.
+
+        Raises:
+            ClusterError: The file or the context is missing, or the user's
+                credentials are of a kind that is not supported.
+        """
+        cluster, user = _read_kubeconfig(path, context)
+        tls = _tls_context(cluster, user, path.parent)
+        headers = {}
+        if token := _data(user, "token", "tokenFile", path.parent, encoded=False):
+            headers["Authorization"] = f"Bearer {token.decode().strip()}"
+        client = cls(cluster["server"].rstrip("/"), tls, headers)
+        client.kubeconfig = path
+        return client
+
+    def request(
+        self,
+        method: str,
+        path: str,
+        *,
+        query: Mapping[str, str] | None = None,
+        body: Any = None,
+        content_type: str = "application/json",
+        accept: str = "application/json",
+        timeout: float = REQUEST_TIMEOUT,
+    ) -> Any:
+        """Send one request and return the JSON answer.
+
+        Raises:
+            APIError: The server answered with an error status.
+            ClusterError: There was no answer.
+        """
+        response = self._send(
+            method,
+            path,
+            query,
+            body=None if body is None else json.dumps(body).encode(),
+            headers={"Content-Type": content_type, "Accept": accept},
+            timeout=urllib3.Timeout(connect=min(5.0, timeout), read=timeout),
+        )
+        if response.status >= 400:  # noqa: PLR2004
+            raise _api_error(method, path, response.status, response.data)
+        return json.loads(response.data)
+
+    def text(self, path: str, *, timeout: float = REQUEST_TIMEOUT) -> str:
+        """Return the answer to a GET as text, for paths outside of the API."""
+        response = self._send(
+            "GET", path, None, timeout=urllib3.Timeout(connect=timeout, read=timeout)
+        )
+        text = response.data.decode("utf-8", "replace")
+        if response.status >= 400:  # noqa: PLR2004
+            raise _api_error("GET", path, response.status, response.data)
+        return text
+
+    def patch(
+        self,
+        path: str,
+        body: Any,
+        *,
+        type_: str,
+        query: Mapping[str, str] | None = None,
+    ) -> Any:
+        """Send a patch of type ``apply``, ``json``, ``merge`` or ``strategic``."""
+        if type_ not in _PATCH_TYPES:
+            raise ValueError(
+                f"patch type {type_!r}: allowed are {', '.join(sorted(_PATCH_TYPES))}"
+            )
+        content_type = _PATCH_TYPES[type_]
+        return self.request(
+            "PATCH", path, query=query, body=body, content_type=content_type
+        )
+
+    def watch(self, path: str, query: Mapping[str, str]) -> Watch:
+        """Open a watch on a collection; events come as ``{"type":…, "object":…}``."""
+        response = self._send(
+            "GET",
+            path,
+            {**query, "watch": "true"},
+            preload_content=False,
+            timeout=urllib3.Timeout(connect=5.0, read=None),
+        )
+        if response.status >= 400:  # noqa: PLR2004
+            raise _api_error("WATCH", path, response.status, response.data)
+        return Watch(response)
+
+    def _send(
+        self, method: str, path: str, query: Mapping[str, str] | None, **how: Any
+    ) -> urllib3.BaseHTTPResponse:
+        url = self.server + path + (f"?{urlencode(query)}" if query else "")
+        # Headers given here would replace the pool's own, credentials included.
+        how["headers"] = {**self._pool.headers, **how.pop("headers", {})}
+        try:
+            return self._pool.request(method, url, **how)
+        except urllib3.exceptions.HTTPError as e:
+            cause = getattr(e, "reason", None) or e
+            raise ClusterError(
+                f"{method} {url}: no answer from the API server: {cause}"
+            ) from e
+
+    # --- discovery ----------------------------------------------------------
+
+    def resources(self, *, refresh: bool = False) -> list[Resource]:
+        """Return everything the API serves: core first, then groups by priority."""
+        with self._discovery:
+            if refresh or not self._resources:
+                found: list[Resource] = []
+                for root in ("/api", "/apis"):
+                    found += _parse_discovery(self.request("GET", root, accept=_DISCOVERY))
+                self._resources = found
+            return self._resources
+
+    def resource(self, name: str) -> Resource:
+        """Find a resource by plural, singular, short name or Kind, as kubectl does.
+
+        ``name.group`` or ``name.version.group`` select among several.
+
+        Raises:
+            UnknownResourceError: Nothing of that name is served.
+        """
+        for refresh in (False, True):
+            for resource in self.resources(refresh=refresh):
+                if _is_named(resource, name):
+                    return resource
+        raise self._unknown(name)
+
+    def resource_of(self, obj: Mapping[str, Any]) -> Resource:
+        """Find the resource that serves objects like *obj*, by apiVersion and kind.
+
+        Raises:
+            UnknownResourceError: Nothing of that kind is served.
+        """
+        wanted = obj.get("apiVersion", ""), obj.get("kind", "")
+        for refresh in (False, True):
+            for resource in self.resources(refresh=refresh):
+                if (resource.api_version, resource.kind) == wanted:
+                    return resource
+        raise self._unknown(wanted[1], f" in {wanted[0]}")
+
+    def _unknown(self, name: str, where: str = "") -> UnknownResourceError:
+        names = {
+            n: r
+            for r in reversed(self._resources)
+            for n in (r.kind, r.plural, r.singular, r.full_name)
+            if n
+        }
+        near = get_close_matches(name, names, n=3)
+        known = sorted({f"{names[n].kind} ({names[n].api_version})" for n in near})
+        return UnknownResourceError(
+            f"the API server serves no kind {name!r}{where}"
+            + (f"; near it: {', '.join(known)}." if known else ".")
+            + " If a CRD defines it, name its file in kube_crds",
+            kind=name,
+        )
+
+
+class Watch:
+    """An open watch; iterate it for events, close it from any thread."""
+
+    def __init__(self, response: urllib3.BaseHTTPResponse) -> None:
+        self._response = response
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        rest = b""
+        try:
+            for chunk in self._response.stream(None):
+                *lines, rest = (rest + chunk).split(b"\n")
+                for line in lines:
+                    yield json.loads(line)
+        except (urllib3.exceptions.HTTPError, OSError, AttributeError, ValueError):
+            # Closed by us or cut off: the end either way. (urllib3 has no one error
+            # for a body that another thread shut down.)
+            return
+
+    def close(self) -> None:
+        """End the iteration, also one that waits in another thread."""
+        try:
+            self._response.shutdown()
+        except (ValueError, OSError, RuntimeError):
+            pass  # it ended by itself
+
+
+def _is_named(resource: Resource, name: str) -> bool:
+    first, _, rest = name.partition(".")
+    if rest and rest not in {resource.group, f"{resource.version}.{resource.group}"}:
+        return False
+    lower = first.lower()
+    return lower in {resource.plural, resource.singular, resource.kind.lower()} or (
+        lower in resource.short_names
+    )
+
+
+def _parse_discovery(answer: Mapping[str, Any]) -> Iterator[Resource]:
+    for group in answer.get("items", ()):
+        for version in group.get("versions", ()):
+            if version.get("freshness") == "Stale":
+                continue
+            for r in version.get("resources", ()):
+                subresources = r.get("subresources") or ()
+                yield Resource(
+                    group=group["metadata"].get("name", ""),
+                    version=version["version"],
+                    plural=r["resource"],
+                    kind=(r.get("responseKind") or {}).get("kind", ""),
+                    singular=r.get("singularResource", ""),
+                    namespaced=r["scope"] == "Namespaced",
+                    short_names=tuple(r.get("shortNames") or ()),
+                    verbs=frozenset(r.get("verbs") or ()),
+                    subresources=frozenset(s["subresource"] for s in subresources),
+                )
+
+
+def _api_error(method: str, path: str, status: int, data: bytes) -> APIError:
+    details: dict[str, Any] = {}
+    text = data.decode("utf-8", "replace").strip()
+    try:
+        answer = json.loads(data)
+        if answer.get("kind") == "Status":
+            details, text = answer, answer.get("message", "")
+    except (ValueError, AttributeError):
+        pass  # paths outside of the API answer in plain text
+    reason = details.get("reason", "")
+    kinds: dict[int, type[APIError]] = {404: NotFoundError, 409: ConflictError}
+    return kinds.get(status, APIError)(
+        f"{method} {path}: {status}{f' {reason}' if reason else ''}: {text}",
+        status=status,
+        reason=reason,
+        details=details,
+    )
+
+
+# --- kubeconfig -------------------------------------------------------------
+
+
+def _read_kubeconfig(path: Path, context: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    try:
+        text = path.read_text("utf-8")
+    except OSError as e:
+        raise ClusterError(f"kubeconfig {path}: {e.strerror}") from e
+    try:
+        config = json.loads(text)
+    except ValueError:
+        import yaml
+
+        config = yaml.safe_load(text)
+    name = context or config.get("current-context", "")
+    chosen = _named(config, "contexts", name, "context", path)
+    return (
+        _named(config, "clusters", chosen["cluster"], "cluster", path),
+        _named(config, "users", chosen["user"], "user", path),
+    )
+
+
+def _named(
+    config: Mapping[str, Any], section: str, name: str, key: str, path: Path
+) -> dict[str, Any]:
+    entries = config.get(section) or ()
+    for entry in entries:
+        if entry["name"] == name:
+            return dict(entry[key] or {})
+    known = ", ".join(e["name"] for e in entries) or "none"
+    raise ClusterError(f"kubeconfig {path}: no {key} {name!r}; there are: {known}")
+
+
+def _data(
+    section: Mapping[str, Any], key: str, file_key: str, base: Path, *, encoded: bool
+) -> bytes | None:
+    if value := section.get(key):
+        return base64.b64decode(value) if encoded else str(value).encode()
+    if value := section.get(file_key):
+        return (base / value).read_bytes()
+    return None
+
+
+def _tls_context(
+    cluster: Mapping[str, Any], user: Mapping[str, Any], base: Path
+) -> ssl.SSLContext:
+    unsupported = {"exec", "auth-provider", "username"} & set(user)
+    if unsupported:
+        raise ClusterError(
+            f"the kubeconfig's user logs in by {', '.join(sorted(unsupported))}, which "
+            "is not supported; use a client certificate or a token"
+        )
+    ca = _data(
+        cluster,
+        "certificate-authority-data",
+        "certificate-authority",
+        base,
+        encoded=True,
+    )
+    tls = ssl.create_default_context(cadata=ca.decode() if ca else None)
+    if cluster.get("insecure-skip-tls-verify"):
+        tls.check_hostname = False
+        tls.verify_mode = ssl.CERT_NONE
+    certificate = _data(
+        user, "client-certificate-data", "client-certificate", base, encoded=True
+    )
+    key = _data(user, "client-key-data", "client-key", base, encoded=True)
+    if certificate and key:
+        # Python's TLS reads key pairs from files only; this one lives for a moment
+        # and is private to the user.
+        with tempfile.NamedTemporaryFile(delete=False) as file:
+            file.write(certificate + b"\n" + key)
+        try:
+            tls.load_cert_chain(file.name)
+        finally:
+            os.unlink(file.name)  # noqa: PTH108
+    return tls

@@ -1,0 +1,254 @@
+"""A cluster as everything above sees it, whoever created it."""
+
+from __future__ import annotations
+
+import time
+from concurrent.futures import Future
+from concurrent.futures import wait as wait_for_futures
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from pytest_kube import manifests
+from pytest_kube.errors import (
+    APIError,
+    ClusterError,
+    ConflictError,
+    ManifestError,
+    NotFoundError,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from contextlib import AbstractContextManager
+
+    from pytest_kube.client import Client
+    from pytest_kube.settings import Profile, Settings
+    from pytest_kube.system.processes import Process
+
+FIELD_MANAGER = "pytest-kube"
+CRD_TIMEOUT = 30.0
+"""Seconds until a new CRD is served; a server under load has needed ten."""
+
+_CRDS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
+
+
+class Provider(Protocol):
+    """A way to get a cluster; named by the entry-point group pytest_kube.providers."""
+
+    def __call__(
+        self, profile: Profile, settings: Settings, report: Callable[[str], None]
+    ) -> AbstractContextManager[Cluster]:
+        """Create a cluster, and delete it at the end of the context.
+
+        Args:
+            profile: Which cluster.
+            settings: How to get it, for example without network.
+            report: Takes a line on what is being done, for people who wait.
+        """
+
+
+class Launcher(Protocol):
+    """Starts processes that end with this one; see ``pytest_kube.system.processes``."""
+
+    @property
+    def directory(self) -> Path:
+        """The folder that goes away with the cluster."""
+
+    def start(
+        self,
+        name: str,
+        argv: Sequence[str],
+        *,
+        env: Mapping[str, str] | None = None,
+        cwd: Path | None = None,
+    ) -> Process:
+        """Start a process with its output in a log file."""
+
+    def stop(self, process: Process, *, grace: float = 0.0) -> int:
+        """End a process; return its exit code."""
+
+
+@dataclass
+class Cluster:
+    """A running cluster.
+
+    Attributes:
+        provider: What created it: ``envtest``, ``kwok``, ``kind``, ``existing``, …
+        version: Its Kubernetes version, without a leading ``v``.
+        client: Requests as cluster administrator.
+        launcher: Owns the processes that belong to the cluster.
+        capabilities: What it can do: ``nodes`` (pods run, or seem to),
+            ``controllers`` (namespaces, ownership and workloads are looked after).
+        identity: Makes the kubeconfig of a user with a name and groups.
+        logs: Component name to log file.
+        single_apiserver: Whether a new CRD needs to reach one API server only.
+    """
+
+    provider: str
+    version: str
+    client: Client
+    launcher: Launcher
+    capabilities: frozenset[str]
+    identity: Callable[[str, Sequence[str]], Path]
+    logs: Mapping[str, Path] = field(default_factory=dict)
+    single_apiserver: bool = True
+    _crds: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def kubeconfig(self) -> Path:
+        """The kubeconfig file of the cluster's administrator."""
+        return self.client.kubeconfig
+
+    @property
+    def name(self) -> str:
+        """What people call it: the provider and the Kubernetes version."""
+        return f"{self.provider} cluster, Kubernetes v{self.version}"
+
+    def install_crds(self, paths: Iterable[Path]) -> None:
+        """Install the CRDs in files and folders, and wait until they can be used.
+
+        Usable means: Established, served, listed by discovery, and an object of the
+        kind can be created at once.
+
+        Raises:
+            ManifestError: A file is missing, holds something else than CRDs, or the
+                API server finds a CRD invalid.
+            ClusterError: A CRD of that name with other content is installed already,
+                or the API server did not serve it in time.
+        """
+        crds: dict[str, dict[str, Any]] = {}
+        for path in paths:
+            for crd in manifests.load(path):
+                manifests.check_crd(crd, path)
+                name = crd["metadata"]["name"]
+                if crds.setdefault(name, crd) != crd:
+                    raise ManifestError(
+                        f"CRD {name} stands in two files with different content",
+                        source=path,
+                    )
+                if self._crds.get(name) != crd:
+                    self._create_crd(crd, path)
+        new = {n: c for n, c in crds.items() if self._crds.get(n) != c}
+        deadline = time.monotonic() + CRD_TIMEOUT
+        for crd in new.values():
+            self._await_crd(crd, deadline)
+        if new:
+            self.client.resources(refresh=True)
+        self._crds.update(new)
+
+    def _create_crd(self, crd: dict[str, Any], source: Path) -> None:
+        name = crd["metadata"]["name"]
+        strict = {"fieldManager": FIELD_MANAGER, "fieldValidation": "Strict"}
+        try:
+            self.client.request("POST", _CRDS, query=strict, body=crd)
+        except ConflictError:
+            there = self.client.request("GET", f"{_CRDS}/{name}")
+            metadata = {"name": name, "resourceVersion": there["metadata"]["resourceVersion"]}
+            ours = self.client.request(
+                "PUT",
+                f"{_CRDS}/{name}",
+                query={**strict, "dryRun": "All"},
+                body={**crd, "metadata": metadata},
+            )
+            if ours["spec"] != there["spec"]:
+                raise ClusterError(
+                    f"CRD {name} from {source} is installed already with other content; "
+                    "delete the one in the cluster, or name one of the two files only"
+                ) from None
+        except APIError as e:
+            raise ManifestError(
+                f"the API server refuses CRD {name}: {e.details.get('message', e)}",
+                source=source,
+            ) from e
+
+    def _await_crd(self, crd: Mapping[str, Any], deadline: float) -> None:
+        name, spec = crd["metadata"]["name"], crd["spec"]
+        established = False
+        missing = "status condition Established"
+        served = [v["name"] for v in spec["versions"] if v.get("served")]
+        plural = spec["names"]["plural"]
+        while time.monotonic() < deadline:
+            if not established:
+                established = self._established(name)
+            else:
+                missing = ""
+                for version in served:
+                    missing = self._unserved(spec["group"], version, plural)
+                    if missing:
+                        break
+                if not missing:
+                    return
+            _pause(0.004)
+        raise ClusterError(
+            f"CRD {name} was not ready within {CRD_TIMEOUT:.0f} s: no {missing}. "
+            f"kubectl get crd {name} -o yaml tells more, so does the API server's log: "
+            f"{self.logs.get('kube-apiserver', 'not collected')}"
+        )
+
+    def _established(self, name: str) -> bool:
+        crd = self.client.request("GET", f"{_CRDS}/{name}")
+        conditions = crd.get("status", {}).get("conditions") or []
+        state = {c["type"]: c for c in conditions}
+        if state.get("NamesAccepted", {}).get("status") == "False":
+            raise ClusterError(
+                f"CRD {name} is not accepted: {state['NamesAccepted']['message']}"
+            )
+        if state.get("Established", {}).get("status") != "True":
+            return False
+        if self.single_apiserver:
+            # The API server holds the first create of a kind whose CRD was established
+            # less than 2 s ago, for other API servers' sake. There is none.
+            for condition in conditions:
+                condition["lastTransitionTime"] = "2020-01-01T00:00:00Z"
+            self.client.patch(
+                f"{_CRDS}/{name}/status", {"status": {"conditions": conditions}}, type_="merge"
+            )
+        return True
+
+    def _unserved(self, group: str, version: str, plural: str) -> str:
+        """Say what is still missing before objects can be created, if anything is."""
+        path = f"/apis/{group}/{version}"
+        try:
+            listed = self.client.request("GET", path)["resources"]
+            if plural not in {r["name"] for r in listed}:
+                return f"{plural} in discovery of {path}"
+            self.client.request("GET", f"{path}/{plural}", query={"limit": "1"})
+        except NotFoundError:
+            return f"answer from {path}/{plural}"
+        found = self.client.resources(refresh=True)
+        key = (group, version, plural)
+        if key not in {(r.group, r.version, r.plural) for r in found}:
+            return f"{plural}.{group} in aggregated discovery"
+        return ""
+
+    def apply(
+        self, objects: Iterable[Mapping[str, Any]], *, namespace: str, source: str = ""
+    ) -> list[dict[str, Any]]:
+        """Apply objects server-side, strictly, and return them as they are now.
+
+        Raises:
+            APIError: The API server refused one; the text names it and *source*.
+        """
+        query = {
+            "fieldManager": FIELD_MANAGER,
+            "fieldValidation": "Strict",
+            "force": "true",
+        }
+        applied = []
+        for obj in objects:
+            resource = self.client.resource_of(obj)
+            metadata = obj["metadata"]
+            where = metadata.get("namespace") or namespace
+            path = resource.path(where, metadata["name"])
+            try:
+                applied.append(self.client.patch(path, obj, type_="apply", query=query))
+            except APIError as e:
+                origin = f" from {source}" if source else ""
+                e.args = (f"applying {obj['kind']} {metadata['name']}{origin}: {e}",)
+                raise
+        return applied
+
+
+def _pause(seconds: float) -> None:
+    wait_for_futures([Future[None]()], timeout=seconds)

@@ -1,0 +1,47 @@
+"""kube-apiserver: the flags of a server for one machine and one test run."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+
+def flags(
+    *, pki: Path, port: int, etcd_port: int, service_accounts: bool
+) -> Mapping[str, str]:
+    """Return the flags.
+
+    Args:
+        pki: The folder with certificates and keys.
+        port: Where to listen, on the loopback interface.
+        etcd_port: Where etcd listens.
+        service_accounts: Whether a controller-manager makes the ServiceAccounts that
+            pods need; without one, pods are admitted without.
+    """
+    disabled = {} if service_accounts else {"disable-admission-plugins": "ServiceAccount"}
+    return {
+        "etcd-servers": f"https://127.0.0.1:{etcd_port}",
+        "etcd-cafile": str(pki / "ca.crt"),
+        "etcd-certfile": str(pki / "apiserver-etcd-client.crt"),
+        "etcd-keyfile": str(pki / "apiserver-etcd-client.key"),
+        # Every stored object is plain JSON, readable without Kubernetes' protobufs.
+        "storage-media-type": "application/json",
+        "bind-address": "127.0.0.1",
+        "advertise-address": "127.0.0.1",
+        "secure-port": str(port),
+        # A loopback address can be no endpoint of the service "kubernetes".
+        "endpoint-reconciler-type": "none",
+        "tls-cert-file": str(pki / "apiserver.crt"),
+        "tls-private-key-file": str(pki / "apiserver.key"),
+        "client-ca-file": str(pki / "ca.crt"),
+        "authorization-mode": "Node,RBAC",
+        "service-cluster-ip-range": "10.96.0.0/16",
+        "allow-privileged": "true",
+        "service-account-issuer": "https://kubernetes.default.svc.cluster.local",
+        "service-account-key-file": str(pki / "service-accounts.pub"),
+        "service-account-signing-key-file": str(pki / "service-accounts.key"),
+        **disabled,
+    }

@@ -1,0 +1,154 @@
+"""A certificate authority for one cluster: servers, components and identities.
+
+For tests only: keys lie unencrypted in a folder that only the user can read, and
+everything is valid for a year from yesterday.
+"""
+
+from __future__ import annotations
+
+import datetime
+import ipaddress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+SERVER_NAMES = (
+    "localhost",
+    "kubernetes",
+    "kubernetes.default",
+    "kubernetes.default.svc",
+    "kubernetes.default.svc.cluster.local",
+)
+
+
+@dataclass(frozen=True)
+class KeyPair:
+    """A certificate and its private key, both PEM."""
+
+    certificate: bytes
+    key: bytes
+
+
+class Authority:
+    """A certificate authority that signs with ECDSA P-256, or with the key it is given.
+
+    Args:
+        pair: The authority's own certificate and key; a new one when omitted.
+    """
+
+    def __init__(self, pair: KeyPair | None = None) -> None:
+        if pair is None:
+            self._key: ec.EllipticCurvePrivateKey = ec.generate_private_key(
+                ec.SECP256R1()
+            )
+            self._name = _name("pytest-kube-ca")
+            usage = _key_usage(cert_sign=True)
+            certificate = (
+                _builder(self._name, self._name, self._key.public_key())
+                .add_extension(x509.BasicConstraints(ca=True, path_length=0), True)
+                .add_extension(usage, True)
+                .sign(self._key, hashes.SHA256())
+            )
+            self.certificate = certificate.public_bytes(serialization.Encoding.PEM)
+        else:
+            self._key = serialization.load_pem_private_key(pair.key, None)  # type: ignore[assignment]  # RSA signs by the same call
+            self._name = x509.load_pem_x509_certificate(pair.certificate).subject
+            self.certificate = pair.certificate
+
+    def server(self, name: str) -> KeyPair:
+        """Return a pair for a server on the loopback interface that is also a client.
+
+        etcd needs both roles: its gateway is a client of the server itself.
+        """
+        names: list[x509.GeneralName] = [x509.DNSName(n) for n in SERVER_NAMES]
+        names.append(x509.IPAddress(ipaddress.ip_address("127.0.0.1")))
+        uses = [ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]
+        return self._issue(name, (), uses, names)
+
+    def client(self, user: str, groups: Sequence[str] = ()) -> KeyPair:
+        """Return a pair that the API server takes for *user*, member of *groups*."""
+        return self._issue(user, groups, [ExtendedKeyUsageOID.CLIENT_AUTH], [])
+
+    def _issue(
+        self,
+        common_name: str,
+        organizations: Sequence[str],
+        uses: list[x509.ObjectIdentifier],
+        names: list[x509.GeneralName],
+    ) -> KeyPair:
+        key = ec.generate_private_key(ec.SECP256R1())
+        builder = (
+            _builder(_name(common_name, organizations), self._name, key.public_key())
+            .add_extension(x509.BasicConstraints(ca=False, path_length=None), True)
+            .add_extension(_key_usage(cert_sign=False), True)
+            .add_extension(x509.ExtendedKeyUsage(uses), False)
+        )
+        if names:
+            builder = builder.add_extension(x509.SubjectAlternativeName(names), False)
+        certificate = builder.sign(self._key, hashes.SHA256())
+        return KeyPair(
+            certificate.public_bytes(serialization.Encoding.PEM), private_pem(key)
+        )
+
+
+def signing_key() -> KeyPair:
+    """Return a key pair for service account tokens; the certificate is a public key."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    public = key.public_key().public_bytes(
+        serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
+    )
+    return KeyPair(public, private_pem(key))
+
+
+def private_pem(key: ec.EllipticCurvePrivateKey) -> bytes:
+    """Return *key* as Go's and Python's TLS read it."""
+    return key.private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.TraditionalOpenSSL,
+        serialization.NoEncryption(),
+    )
+
+
+def _name(common_name: str, organizations: Sequence[str] = ()) -> x509.Name:
+    return x509.Name(
+        [
+            *(x509.NameAttribute(NameOID.ORGANIZATION_NAME, o) for o in organizations),
+            x509.NameAttribute(NameOID.COMMON_NAME, common_name),
+        ]
+    )
+
+
+def _builder(
+    subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePublicKey
+) -> x509.CertificateBuilder:
+    now = datetime.datetime.now(datetime.UTC)
+    return (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(issuer)
+        .public_key(key)
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - datetime.timedelta(days=1))
+        .not_valid_after(now + datetime.timedelta(days=365))
+    )
+
+
+def _key_usage(*, cert_sign: bool) -> x509.KeyUsage:
+    return x509.KeyUsage(
+        digital_signature=True,
+        key_encipherment=not cert_sign,
+        content_commitment=False,
+        data_encipherment=False,
+        key_agreement=False,
+        key_cert_sign=cert_sign,
+        crl_sign=cert_sign,
+        encipher_only=False,
+        decipher_only=False,
+    )

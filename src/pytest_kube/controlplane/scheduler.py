@@ -1,0 +1,24 @@
+"""kube-scheduler: with its default configuration, at the speed of a test."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+
+def flags(*, kubeconfig: Path, pki: Path, port: int) -> Mapping[str, str]:
+    """Return the flags; it shares the control plane with nobody, so it elects nobody."""
+    return {
+        "kubeconfig": str(kubeconfig),
+        "bind-address": "127.0.0.1",
+        "secure-port": str(port),
+        "tls-cert-file": str(pki / "scheduler.crt"),
+        "tls-private-key-file": str(pki / "scheduler.key"),
+        "authorization-always-allow-paths": "/healthz,/readyz,/livez,/metrics",
+        "leader-elect": "false",
+        "kube-api-qps": "5000",
+        "kube-api-burst": "10000",
+    }

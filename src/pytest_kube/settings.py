@@ -1,0 +1,395 @@
+"""What one pytest run was asked to do: options, environment, ini values, profile.
+
+Read once, at configure time, into frozen data. It starts nothing.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field, fields
+from difflib import get_close_matches
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, get_args
+
+from pytest_kube.errors import SettingsError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    import pytest
+    import yaml
+
+Artifacts = Literal["failed", "all", "none"]
+Isolation = Literal["namespace", "none"]
+
+DEFAULT_TIMEOUT = 10.0
+"""Seconds that a wait takes at most, when neither test nor option says otherwise."""
+
+
+@dataclass(frozen=True)
+class NodeGroup:
+    """Simulated nodes that are alike.
+
+    Attributes:
+        count: How many.
+        name: The prefix of their names, which end in ``-0``, ``-1`` and so on.
+        capacity: Resource name to quantity, for example ``{"cpu": "8"}``.
+        labels: Labels beyond those that every node has.
+        taints: Taints as Kubernetes writes them: ``key``, ``value``, ``effect``.
+    """
+
+    count: int = 1
+    name: str = "node"
+    capacity: Mapping[str, str] = field(default_factory=dict)
+    labels: Mapping[str, str] = field(default_factory=dict)
+    taints: tuple[Mapping[str, str], ...] = ()
+
+
+@dataclass(frozen=True)
+class Profile:
+    """A named cluster definition, ``clusters/NAME.yaml`` in the user's repository.
+
+    Attributes:
+        name: Its name, what ``--kube`` was given.
+        provider: What creates the cluster.
+        version: The Kubernetes version, or an empty string for the default.
+        nodes: The simulated nodes (kwok).
+        feature_gates: Kubernetes feature gates, for every component.
+        runtime_config: API groups or versions to serve or not to serve.
+        extra_args: Component name to further command line arguments.
+        image: The node image (kind).
+        images: Local images that the nodes get (kind).
+        context: The context of the kubeconfig (existing).
+        kubeconfig: The kubeconfig file (existing).
+    """
+
+    name: str
+    provider: str
+    version: str = ""
+    nodes: tuple[NodeGroup, ...] = (NodeGroup(),)
+    feature_gates: Mapping[str, bool] = field(default_factory=dict)
+    runtime_config: Mapping[str, str] = field(default_factory=dict)
+    extra_args: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    image: str = ""
+    images: tuple[str, ...] = ()
+    context: str = ""
+    kubeconfig: str = ""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Everything that options, environment and ini files decide.
+
+    Attributes:
+        profile: The cluster to test against.
+        version: The Kubernetes version as it was asked for; may be empty.
+        timeout: Seconds that a wait takes at most by default.
+        binaries: A folder with the programs, or ``None`` to look for them.
+        offline: Never fetch anything.
+        isolation: How tests are kept apart.
+        artifacts: The tests whose diagnostics stay on disk.
+        artifacts_dir: Where they stay.
+        crds: Files and folders with CRDs, installed once per cluster.
+        manifests: Files and folders, applied once per cluster.
+        controller: The controller under test, or an empty string.
+    """
+
+    profile: Profile
+    version: str = ""
+    timeout: float = DEFAULT_TIMEOUT
+    binaries: Path | None = None
+    offline: bool = False
+    isolation: Isolation = "namespace"
+    artifacts: Artifacts = "failed"
+    artifacts_dir: Path = Path(".pytest-kube/artifacts")
+    crds: tuple[Path, ...] = ()
+    manifests: tuple[Path, ...] = ()
+    controller: str = ""
+
+
+def asked_for(config: pytest.Config) -> str:
+    """Return the value of ``--kube``, or an empty string when there is none."""
+    return _text(config, "kube") or ""
+
+
+def read(config: pytest.Config) -> Settings:
+    """Read all settings of a run that asked for a cluster.
+
+    Raises:
+        SettingsError: A value is wrong; the text names it and what is allowed.
+    """
+    root = config.rootpath
+    profile = _profile(asked_for(config), root / "clusters")
+    if context := _text(config, "kube_context"):
+        profile = _replaced(profile, context=context)
+    if kubeconfig := _text(config, "kube_config"):
+        profile = _replaced(profile, kubeconfig=kubeconfig)
+    version = _text(config, "kube_version") or profile.version
+    if "," in version:
+        raise SettingsError(
+            f"--kube-version={version}: one version per run for now; "
+            "run pytest once for each of them"
+        )
+    binaries = _text(config, "kube_binaries") or "auto"
+    return Settings(
+        profile=profile,
+        version=version,
+        timeout=_seconds(_text(config, "kube_timeout")),
+        binaries=None if binaries == "auto" else _folder(root, binaries),
+        offline=_flag(_text(config, "kube_offline")),
+        isolation=_choice(config, "kube_isolation", get_args(Isolation)),
+        artifacts=_choice(config, "kube_artifacts", get_args(Artifacts)),
+        artifacts_dir=root / (_text(config, "kube_artifacts_dir") or ".pytest-kube/artifacts"),
+        crds=_paths(config, "kube_crds"),
+        manifests=_paths(config, "kube_manifests"),
+        controller=str(config.getini("kube_controller") or ""),
+    )
+
+
+def providers() -> dict[str, Any]:
+    """Return provider names and their entry points, third parties' included."""
+    from importlib.metadata import entry_points
+
+    return {e.name: e for e in entry_points(group="pytest_kube.providers")}
+
+
+def _replaced(profile: Profile, **changes: Any) -> Profile:
+    from dataclasses import replace
+
+    return replace(profile, **changes)
+
+
+def _text(config: pytest.Config, name: str) -> str | None:
+    """Look on the command line, in the environment, in the ini file, in this order."""
+    value = config.getoption(name, default=None)
+    if value is None:
+        value = os.environ.get(f"PYTEST_{name.upper()}")
+    if value is None:
+        value = config.getini(name) or None
+    return None if value is None else str(value)
+
+
+def _choice(config: pytest.Config, name: str, allowed: tuple[str, ...]) -> Any:
+    value = _text(config, name)
+    if value is None:
+        return allowed[0]
+    if value not in allowed:
+        option = f"--{name.replace('_', '-')}"
+        raise SettingsError(f"{option}={value}: allowed are {', '.join(allowed)}")
+    return value
+
+
+def _seconds(text: str | None) -> float:
+    if text is None:
+        return DEFAULT_TIMEOUT
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if not 0 < seconds < float("inf"):
+        raise SettingsError(
+            f"--kube-timeout={text}: expected seconds above 0, for example 10 or 2.5"
+        )
+    return seconds
+
+
+def _flag(text: str | None) -> bool:
+    value = (text or "no").lower()
+    if value in {"1", "true", "yes", "on"}:
+        return True
+    if value in {"0", "false", "no", "off"}:
+        return False
+    raise SettingsError(f"kube_offline = {text}: expected true or false")
+
+
+def _folder(root: Path, text: str) -> Path:
+    folder = root / Path(text).expanduser()
+    if not folder.is_dir():
+        raise SettingsError(
+            f"--kube-binaries={text}: no such folder ({folder}); give the folder that "
+            "holds kube-apiserver, etcd and the others, or auto"
+        )
+    return folder
+
+
+def _paths(config: pytest.Config, name: str) -> tuple[Path, ...]:
+    base = config.inipath.parent if config.inipath else config.rootpath
+    paths = tuple(base / p for p in config.getini(name))
+    for path in paths:
+        if not path.exists():
+            raise SettingsError(
+                f"{name} in {config.inipath}: {path} does not exist; paths are "
+                "relative to that file"
+            )
+    return paths
+
+
+# --- profiles ---------------------------------------------------------------
+
+
+def _profile(name: str, folder: Path) -> Profile:
+    path = folder / f"{name}.yaml"
+    known = providers()
+    if path.is_file():
+        profile = _read_profile(name, path)
+        if profile.provider not in known:
+            raise SettingsError(
+                f"{path}: provider {profile.provider!r} is unknown; "
+                f"providers: {', '.join(sorted(known))}"
+            )
+        return profile
+    if name in known:
+        return Profile(name=name, provider=name)
+    profiles = sorted(p.stem for p in folder.glob("*.yaml"))
+    guess = get_close_matches(name, [*known, *profiles], n=1)
+    raise SettingsError(
+        f"--kube={name}: no such provider or profile"
+        + (f"; did you mean {guess[0]}?" if guess else ".")
+        + f"\n  providers  {', '.join(sorted(known))}"
+        + f"\n  profiles   {', '.join(profiles) or 'none'} ({folder}/NAME.yaml)"
+    )
+
+
+def _read_profile(name: str, path: Path) -> Profile:
+    import yaml
+
+    try:
+        root = yaml.compose(path.read_text("utf-8"), Loader=yaml.SafeLoader)
+    except yaml.MarkedYAMLError as e:
+        line = e.problem_mark.line + 1 if e.problem_mark else 0
+        raise SettingsError(f"{path}:{line}: not YAML: {e.problem}") from e
+    if root is None:
+        raise SettingsError(f"{path}: empty; it needs at least a line 'provider: kwok'")
+    reader = _ProfileReader(path)
+    values = reader.mapping(
+        root,
+        "the profile",
+        {
+            "provider": reader.text,
+            "version": reader.text,
+            "nodes": reader.nodes,
+            "featureGates": reader.map_of(reader.boolean),
+            "runtimeConfig": reader.map_of(reader.scalar),
+            "extraArgs": reader.map_of(reader.map_of(reader.scalar)),
+            "image": reader.text,
+            "images": reader.list_of(reader.text),
+            "context": reader.text,
+            "kubeconfig": reader.text,
+        },
+    )
+    if "provider" not in values:
+        values["provider"] = name
+    return Profile(name=name, **values)
+
+
+_SNAKE = {
+    "featureGates": "feature_gates",
+    "runtimeConfig": "runtime_config",
+    "extraArgs": "extra_args",
+}
+
+
+class _ProfileReader:
+    """Turn YAML nodes into values, naming file, line and key where that fails."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def fail(self, node: yaml.Node, text: str) -> SettingsError:
+        return SettingsError(f"{self.path}:{node.start_mark.line + 1}: {text}")
+
+    def mapping(
+        self,
+        node: yaml.Node,
+        what: str,
+        readers: Mapping[str, Callable[[yaml.Node, str], Any]],
+    ) -> dict[str, Any]:
+        values: dict[str, Any] = {}
+        for key_node, value_node in self._pairs(node, what):
+            key = key_node.value
+            if key not in readers:
+                guess = get_close_matches(key, readers, n=1)
+                raise self.fail(
+                    key_node,
+                    f"unknown key {key!r} in {what}"
+                    + (f"; did you mean {guess[0]!r}?" if guess else ".")
+                    + f" Known keys: {', '.join(readers)}",
+                )
+            if _SNAKE.get(key, key) in values:
+                raise self.fail(key_node, f"{key!r} stands twice in {what}")
+            values[_SNAKE.get(key, key)] = readers[key](value_node, key)
+        return values
+
+    def _pairs(self, node: yaml.Node, what: str) -> list[tuple[Any, Any]]:
+        if node.id != "mapping":
+            raise self.fail(node, f"{what}: expected a mapping, got {_kind(node)}")
+        return list(node.value)
+
+    def scalar(self, node: yaml.Node, what: str) -> str:
+        if node.id != "scalar":
+            raise self.fail(node, f"{what}: expected text, got {_kind(node)}")
+        return str(node.value)
+
+    def text(self, node: yaml.Node, what: str) -> str:
+        value = self.scalar(node, what)
+        # An unquoted 1.30 is the number 1.3 for YAML; here it is a version as written.
+        if not value or node.tag.endswith((":null", ":bool")):
+            raise self.fail(node, f"{what}: expected text, got {_kind(node)}")
+        return value
+
+    def boolean(self, node: yaml.Node, what: str) -> bool:
+        if node.id != "scalar" or node.value not in {"true", "false"}:
+            raise self.fail(node, f"{what}: expected true or false, got {_kind(node)}")
+        return bool(node.value == "true")
+
+    def number(self, node: yaml.Node, what: str) -> int:
+        if node.id != "scalar" or not str(node.value).isdigit():
+            raise self.fail(node, f"{what}: expected a number, got {_kind(node)}")
+        return int(node.value)
+
+    def map_of(
+        self, read_value: Callable[[yaml.Node, str], Any]
+    ) -> Callable[[yaml.Node, str], dict[str, Any]]:
+        def read_map(node: yaml.Node, what: str) -> dict[str, Any]:
+            pairs = self._pairs(node, what)
+            return {k.value: read_value(v, f"{what}.{k.value}") for k, v in pairs}
+
+        return read_map
+
+    def list_of(
+        self, read_value: Callable[[yaml.Node, str], Any]
+    ) -> Callable[[yaml.Node, str], tuple[Any, ...]]:
+        def read_list(node: yaml.Node, what: str) -> tuple[Any, ...]:
+            if node.id != "sequence":
+                raise self.fail(node, f"{what}: expected a list, got {_kind(node)}")
+            return tuple(
+                read_value(v, f"{what}[{i}]") for i, v in enumerate(node.value)
+            )
+
+        return read_list
+
+    def nodes(self, node: yaml.Node, what: str) -> tuple[NodeGroup, ...]:
+        if node.id == "scalar":
+            return (NodeGroup(count=self.number(node, what)),)
+        groups: tuple[NodeGroup, ...] = self.list_of(self.node_group)(node, what)
+        names = [g.name for g in groups]
+        if len(set(names)) != len(names):
+            raise self.fail(node, f"{what}: each group needs a name of its own")
+        return groups
+
+    def node_group(self, node: yaml.Node, what: str) -> NodeGroup:
+        readers: dict[str, Callable[[yaml.Node, str], Any]] = {
+            "count": self.number,
+            "name": self.text,
+            "capacity": self.map_of(self.scalar),
+            "labels": self.map_of(self.scalar),
+            "taints": self.list_of(self.map_of(self.scalar)),
+        }
+        assert set(readers) == {f.name for f in fields(NodeGroup)}  # noqa: S101
+        return NodeGroup(**self.mapping(node, what, readers))
+
+
+def _kind(node: yaml.Node) -> str:
+    if node.id == "scalar":
+        return f"{node.value!r}" if node.value else "nothing"
+    return "a list" if node.id == "sequence" else "a mapping"

@@ -1,0 +1,274 @@
+"""Our side of the guardian: processes that end when this process ends, however it does."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import warnings
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as FutureTimeoutError
+from dataclasses import dataclass
+from dataclasses import field as dataclass_field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+from pytest_kube.errors import ClusterError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from types import TracebackType
+
+ANSWER_TIMEOUT = 10.0
+"""Seconds in which a guardian answers; starting and killing take milliseconds."""
+
+
+@dataclass(eq=False)
+class Process:
+    """One child process of a guardian.
+
+    Attributes:
+        name: What it is called in messages.
+        argv: Its command line.
+        log: The file that gets its output.
+        pid: Its process id, also that of its process group.
+        exited: Done when it ended, with its exit code; negative for a signal.
+    """
+
+    name: str
+    argv: Sequence[str]
+    log: Path
+    pid: int = 0
+    exited: Future[int] = dataclass_field(default_factory=Future)
+
+    def log_tail(self, lines: int = 15) -> str:
+        """Return the last *lines* of its output."""
+        return tail(self.log, lines)
+
+
+def tail(path: Path, lines: int, *, at_most: int = 64 * 1024) -> str:
+    """Return the last *lines* of a file, reading *at_most* bytes of it."""
+    try:
+        with path.open("rb") as file:
+            size = file.seek(0, os.SEEK_END)
+            file.seek(max(0, size - at_most))
+            text = file.read().decode("utf-8", "replace")
+    except OSError:
+        return ""
+    return "\n".join(text.splitlines()[-lines:])
+
+
+class Guardian:
+    """A running guardian, and the folder that goes away with it.
+
+    Use it as a context manager. Leaving it kills what it started, runs the clean-up
+    commands and removes the folder; so does the end of this process, even by SIGKILL.
+
+    Attributes:
+        directory: Its folder: logs, certificates, data.
+    """
+
+    def __init__(self) -> None:
+        sweep()
+        ours, theirs = socket.socketpair()
+        script = Path(__file__).with_name("guardian.py")
+        with theirs:
+            # Isolated and without site: nothing of the user's environment can break
+            # it, and it starts in half the time.
+            self._process = subprocess.Popen(
+                [
+                    sys.executable,
+                    "-I",
+                    "-S",
+                    str(script),
+                    str(theirs.fileno()),
+                    tempfile.gettempdir(),
+                ],
+                pass_fds=[theirs.fileno()],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                start_new_session=True,
+            )
+        self._lease = ours
+        self._lock = threading.Lock()
+        self._answers: dict[int, Future[dict[str, Any]]] = {}
+        self._processes: dict[str, Process] = {}
+        self._ready: Future[dict[str, Any]] = Future()
+        self._last_id = 0
+        self._reader = threading.Thread(
+            target=self._read, name="pytest-kube guardian", daemon=True
+        )
+        self._reader.start()
+        try:
+            self.directory = Path(self._wait_for(self._ready)["directory"])
+        except BaseException:
+            self.close()
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        if getattr(self, "_lease", None) is not None and self._lease.fileno() != -1:
+            warnings.warn(f"unclosed {self!r}", ResourceWarning, stacklevel=1)
+
+    def __repr__(self) -> str:
+        return f"<Guardian pid={self._process.pid}>"
+
+    def start(
+        self,
+        name: str,
+        argv: Sequence[str],
+        *,
+        env: Mapping[str, str] | None = None,
+        cwd: Path | None = None,
+    ) -> Process:
+        """Start a child process; its output goes to ``NAME.log`` in the folder.
+
+        Raises:
+            ClusterError: The system refused, for example a file that cannot be run.
+        """
+        process = Process(name, list(argv), self.directory / f"{name}.log")
+        with self._lock:
+            self._processes[name] = process
+        answer = self._ask(
+            do="start",
+            name=name,
+            argv=process.argv,
+            log=process.log.name,
+            env=None if env is None else dict(env),
+            cwd=None if cwd is None else str(cwd),
+        )
+        process.pid = answer["pid"]
+        return process
+
+    def stop(self, process: Process, *, grace: float = 0.0) -> int:
+        """End a child process and its group; return its exit code.
+
+        Args:
+            process: What :meth:`start` returned.
+            grace: Seconds between SIGTERM and SIGKILL; 0 for SIGKILL at once.
+        """
+        if process.exited.done():
+            return process.exited.result()
+        answer = self._ask(ANSWER_TIMEOUT + grace, do="stop", name=process.name, grace=grace)
+        code = answer["code"]
+        if code is None:  # it ended by itself at the same moment; the report is queued
+            return process.exited.result(ANSWER_TIMEOUT)
+        _settle(process.exited, code)
+        return int(code)
+
+    def at_end(self, argv: Sequence[str], *, timeout: float) -> None:
+        """Run *argv* when everything ends, for at most *timeout* seconds."""
+        self._ask(do="finally", argv=list(argv), timeout=timeout)
+
+    def close(self) -> None:
+        """Kill everything and remove the folder. Can be called again."""
+        if self._lease.fileno() == -1:
+            return
+        with contextlib.suppress(ClusterError):
+            # Clean-up commands have their own time limits; the guardian keeps them.
+            self._ask(300.0, do="close")
+        with contextlib.suppress(OSError):
+            self._lease.shutdown(socket.SHUT_RDWR)
+        self._reader.join(ANSWER_TIMEOUT)
+        self._lease.close()
+        try:
+            self._process.wait(ANSWER_TIMEOUT)
+        except subprocess.TimeoutExpired:
+            # Its children go with it, by their death signal.
+            self._process.kill()
+            self._process.wait()
+
+    def _ask(self, timeout: float = ANSWER_TIMEOUT, **message: Any) -> dict[str, Any]:
+        answer: Future[dict[str, Any]] = Future()
+        with self._lock:
+            self._last_id += 1
+            self._answers[self._last_id] = answer
+            line = json.dumps({"id": self._last_id, **message}).encode() + b"\n"
+            try:
+                self._lease.sendall(line)
+            except OSError:
+                _settle(answer, {"error": "the guardian process is gone"})
+        reply = self._wait_for(answer, timeout)
+        if "error" in reply:
+            what = " ".join(message.get("argv", [message["do"]])[:1])
+            raise ClusterError(f"{message.get('name', what)}: {reply['error']}")
+        return reply
+
+    def _wait_for(
+        self, answer: Future[dict[str, Any]], timeout: float = ANSWER_TIMEOUT
+    ) -> dict[str, Any]:
+        try:
+            return answer.result(timeout)
+        except FutureTimeoutError:
+            raise ClusterError(
+                f"the guardian process {self._process.pid} gave no answer within "
+                f"{timeout:.0f} s; is the machine overloaded, or is "
+                f"{tempfile.gettempdir()} not writable?"
+            ) from None
+
+    def _read(self) -> None:
+        with contextlib.suppress(OSError, ValueError), self._lease.makefile("rb") as lines:
+            for line in lines:
+                self._handle(json.loads(line))
+        gone = {"error": "the guardian process is gone"}
+        with self._lock:
+            waiting = [*self._answers.values()]
+            orphans = [*self._processes.values()]
+        for answer in waiting:
+            _settle(answer, gone)
+        if not self._ready.done():
+            self._ready.set_exception(
+                ClusterError(
+                    "the guardian process ended at once; is "
+                    f"{tempfile.gettempdir()} writable?"
+                )
+            )
+        for process in orphans:
+            _settle(process.exited, -9)
+
+    def _handle(self, message: dict[str, Any]) -> None:
+        if "id" in message:
+            with self._lock:
+                answer = self._answers.pop(message["id"])
+            _settle(answer, message)
+        elif message["event"] == "ready":
+            self._ready.set_result(message)
+        else:
+            with self._lock:
+                process = self._processes[message["name"]]
+            _settle(process.exited, message["code"])
+
+
+def _settle(future: Future[Any], value: Any) -> None:
+    if not future.done():
+        future.set_result(value)
+
+
+def sweep() -> None:
+    """Remove the folders of guardians that were killed themselves.
+
+    A living guardian holds a lock on a file in its folder.
+    """
+    import fcntl
+
+    for folder in Path(tempfile.gettempdir()).glob("pytest-kube-*"):
+        with contextlib.suppress(OSError), (folder / "lock").open("r") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(folder, ignore_errors=True)
