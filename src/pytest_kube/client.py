@@ -114,12 +114,7 @@ class Client:
             ClusterError: The file or the context is missing, or the user's
                 credentials are of a kind that is not supported.
         """
-        cluster, user = _read_kubeconfig(path, context)
-        tls = _tls_context(cluster, user, path.parent)
-        headers = {}
-        if token := _data(user, "token", "tokenFile", path.parent, encoded=False):
-            headers["Authorization"] = f"Bearer {token.decode().strip()}"
-        client = cls(cluster["server"].rstrip("/"), tls, headers)
+        client = cls(*kubeconfig_credentials(path, context=context))
         client.kubeconfig = path
         return client
 
@@ -339,6 +334,18 @@ def _api_error(method: str, path: str, status: int, data: bytes) -> APIError:
 
 
 # --- kubeconfig -------------------------------------------------------------
+
+
+def kubeconfig_credentials(
+    path: Path, *, context: str = ""
+) -> tuple[str, ssl.SSLContext, dict[str, str]]:
+    """Return server URL, TLS context and headers of a kubeconfig's context."""
+    cluster, user = _read_kubeconfig(path, context)
+    headers = {}
+    if token := _data(user, "token", "tokenFile", path.parent, encoded=False):
+        headers["Authorization"] = f"Bearer {token.decode().strip()}"
+    tls = _tls_context(cluster, user, path.parent)
+    return cluster["server"].rstrip("/"), tls, headers
 
 
 def _read_kubeconfig(path: Path, context: str) -> tuple[dict[str, Any], dict[str, Any]]:

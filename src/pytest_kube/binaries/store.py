@@ -79,7 +79,7 @@ class Store:
         """Look for a program in every place; never fetch it."""
         for look in self._looks(name):
             if look.path is not None and not look.trouble:
-                return Found(look.path, look.place)
+                return Found(look.path.absolute(), look.place)
         return None
 
     def require(self, *names: str) -> dict[str, Path]:
@@ -90,7 +90,7 @@ class Store:
         """
         paths = {}
         missing = []
-        for name in names:
+        for name in dict.fromkeys(names):
             found = self.find(name)
             if found is None:
                 missing.append(name)
@@ -281,7 +281,7 @@ class Store:
 def cache_folder(environ: Mapping[str, str]) -> Path:
     """Return the folder for what is fetched or made once per machine."""
     if folder := environ.get("PYTEST_KUBE_CACHE"):
-        return Path(folder)
+        return Path(folder).absolute()
     if folder := environ.get("XDG_CACHE_HOME"):
         return Path(folder, "pytest-kube")
     caches = "Library/Caches" if releases.this_platform().os == "darwin" else ".cache"

@@ -1,0 +1,1 @@
+"""Run the controller under test: as a thread with its own loop, or as a process."""

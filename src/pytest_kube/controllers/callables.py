@@ -1,0 +1,173 @@
+"""Controllers that are functions: ``async def``, or with a stop event."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import inspect
+import threading
+from typing import TYPE_CHECKING, Any
+
+from pytest_kube.errors import ControllerError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from pytest_kube.controllers.runner import Controller, Surroundings, Work
+
+GIVEN = ("kubeconfig", "namespace", "stop", "ready")
+"""What a function is given by name, if it has a parameter of that name."""
+
+
+def imported(module_name: str, attribute: str) -> Callable[..., Any]:
+    """Import ``module:attribute``.
+
+    Raises:
+        ControllerError: It cannot be imported, or is no function.
+    """
+    try:
+        module = importlib.import_module(module_name)
+    except Exception as e:
+        raise ControllerError(
+            f"controller {module_name}:{attribute}: importing {module_name} failed: "
+            f"{type(e).__name__}: {e}. Is its folder on sys.path (ini pythonpath)?"
+        ) from e
+    found = getattr(module, attribute, None)
+    if not callable(found):
+        there = [n for n, v in vars(module).items() if callable(v) and n[0] != "_"]
+        raise ControllerError(
+            f"controller {module_name}:{attribute}: {module.__file__} has no function "
+            f"{attribute!r}; it has: {', '.join(there) or 'none'}"
+        )
+    return found  # type: ignore[no-any-return]
+
+
+def work(
+    function: Callable[..., Any],
+    surroundings: Surroundings,
+    options: Mapping[str, Any],
+) -> Work:
+    """Wrap a function.
+
+    Raises:
+        ControllerError: It wants parameters that nobody gives it, or cannot be stopped.
+    """
+    name = getattr(function, "__qualname__", repr(function))
+    parameters = inspect.signature(function).parameters
+    unknown = [
+        p.name
+        for p in parameters.values()
+        if p.default is p.empty
+        and p.kind not in {p.VAR_KEYWORD, p.VAR_POSITIONAL}
+        and p.name not in {*GIVEN, *options}
+    ]
+    if unknown:
+        raise ControllerError(
+            f"controller {name}{inspect.signature(function)}: nothing gives it "
+            f"{', '.join(unknown)}. By name it can have {', '.join(GIVEN)}; "
+            "run_controller(function, name=value) gives it more"
+        )
+    given = {
+        "kubeconfig": str(surroundings.kubeconfig),
+        "namespace": surroundings.namespace,
+    }
+    arguments = {k: v for k, v in given.items() if k in parameters} | dict(options)
+    takes = {p for p in ("stop", "ready") if p in parameters} - set(options)
+    if inspect.iscoroutinefunction(function):
+        return AsyncWork(name, function, arguments, takes)
+    if "stop" not in takes:
+        raise ControllerError(
+            f"controller {name}: a function that is not async needs a parameter 'stop', "
+            "a threading.Event that it waits on and that ends it; without one it could "
+            "never be stopped"
+        )
+    return ThreadWork(name, function, arguments, takes)
+
+
+class ThreadWork:
+    """A function that returns when its stop event is set."""
+
+    def __init__(
+        self,
+        name: str,
+        function: Callable[..., Any],
+        arguments: dict[str, Any],
+        takes: set[str],
+    ) -> None:
+        self.name = name
+        self._function = function
+        self._arguments = arguments
+        self._takes = takes
+        self._stop = threading.Event()
+
+    def run(self, controller: Controller) -> None:
+        """Call the function."""
+        arguments = {**self._arguments, "stop": self._stop}
+        if "ready" in self._takes:
+            arguments["ready"] = controller.ready
+        else:
+            controller.ready()
+        self._function(**arguments)
+
+    def stop(self) -> None:
+        """Set the stop event."""
+        self._stop.set()
+
+    def waiting_for(self) -> str:
+        """Say that the function has to call ``ready()``."""
+        return "it has a parameter 'ready' and has not called ready() yet"
+
+
+class AsyncWork:
+    """A coroutine function: told to stop by an event if it takes one, else cancelled."""
+
+    def __init__(
+        self,
+        name: str,
+        function: Callable[..., Any],
+        arguments: dict[str, Any],
+        takes: set[str],
+    ) -> None:
+        self.name = name
+        self._function = function
+        self._arguments = arguments
+        self._takes = takes
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._task: asyncio.Task[Any] | None = None
+        self._stop: asyncio.Event | None = None
+
+    def run(self, controller: Controller) -> None:
+        """Run the coroutine in a loop of its own."""
+        with asyncio.Runner() as runner:
+            try:
+                runner.run(self._main(controller))
+            except asyncio.CancelledError:
+                if self._task is None or not self._task.cancelled():
+                    raise
+
+    async def _main(self, controller: Controller) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._stop = asyncio.Event()
+        arguments = dict(self._arguments)
+        if "stop" in self._takes:
+            arguments["stop"] = self._stop
+        if "ready" in self._takes:
+            arguments["ready"] = controller.ready
+        else:
+            controller.ready()
+        self._task = asyncio.ensure_future(self._function(**arguments))
+        await self._task
+
+    def stop(self) -> None:
+        """Set the stop event, or cancel the task."""
+        if self._loop is None or self._loop.is_closed():
+            return
+        if "stop" in self._takes and self._stop is not None:
+            self._loop.call_soon_threadsafe(self._stop.set)
+        elif self._task is not None:
+            self._loop.call_soon_threadsafe(self._task.cancel)
+
+    def waiting_for(self) -> str:
+        """Say that the coroutine has to call ``ready()``."""
+        return "it has a parameter 'ready' and has not called ready() yet"
+

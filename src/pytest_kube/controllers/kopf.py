@@ -1,0 +1,289 @@
+"""kopf operators: own thread, own loop, own registry, ready when their watches are open."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import importlib
+import importlib.util
+import logging
+import sys
+import traceback
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pytest_kube.client import kubeconfig_credentials
+from pytest_kube.errors import ControllerError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from types import SimpleNamespace
+
+    from pytest_kube.controllers.runner import Controller, Surroundings
+
+_REGISTRY = "__pytest_kube_kopf_registry__"
+_SIGNALS_WARNING = "kopf._core.reactor.running"
+
+
+class KopfWork:
+    """The operator of a file or a module.
+
+    A file is executed anew for each run. A module is imported once per process; the
+    handlers it registered then are used by each run.
+
+    The operator watches the namespace of the test only, unless told ``clusterwide``.
+    """
+
+    def __init__(
+        self, target: str, surroundings: Surroundings, options: Mapping[str, Any]
+    ) -> None:
+        self.name = f"kopf:{target}"
+        self._target = target
+        self._surroundings = surroundings
+        self._options = dict(options)
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._stop: asyncio.Event | None = None
+        self._opened: set[str] = set()
+        self._insights: Any = None
+        self._kopf = _import_kopf()
+        self._cleanup = contextlib.ExitStack()
+        try:
+            self._registry = self._load()
+        except BaseException:
+            self._cleanup.close()
+            raise
+
+    def run(self, controller: Controller) -> None:
+        """Run the operator until it is told to stop."""
+        with self._cleanup, _handler_errors(controller):
+            asyncio.run(self._main(controller))
+
+    async def _main(self, controller: Controller) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._stop = asyncio.Event()
+        from kopf._cogs.structs.credentials import Vault
+        from kopf._cogs.structs.references import Insights
+
+        self._insights = Insights()
+        settings = self._options.pop("settings", None) or self._settings()
+        scope: dict[str, Any] = {"namespaces": [self._surroundings.namespace]}
+        if self._surroundings.wide:
+            scope = {"clusterwide": True}
+        if {"clusterwide", "namespaces"} & set(self._options):
+            scope = {}
+        session = await self._session(controller)
+        watcher = asyncio.create_task(self._notice_readiness(controller))
+        try:
+            await self._kopf.operator(
+                **{
+                    "registry": self._registry,
+                    "settings": settings,
+                    "insights": self._insights,
+                    "vault": Vault({"pytest-kube": session}),
+                    "standalone": True,
+                    "stop_flag": self._stop,
+                    **scope,
+                    **self._options,
+                }
+            )
+        finally:
+            watcher.cancel()
+            await session.aiohttp_session.close()
+
+    def stop(self) -> None:
+        """Set the stop flag."""
+        if self._loop is not None and self._stop is not None:
+            with contextlib.suppress(RuntimeError):  # the loop has ended meanwhile
+                self._loop.call_soon_threadsafe(self._stop.set)
+
+    def waiting_for(self) -> str:
+        """Name the watches that are missing."""
+        if self._insights is None or not self._insights.ready_resources.is_set():
+            return "it has not discovered the cluster's resources yet"
+        expected = self._expected()
+        if not expected:
+            return (
+                "it watches nothing: the cluster serves none of the kinds that its "
+                "handlers are for. Is their CRD in kube_crds?"
+            )
+        missing = ", ".join(sorted(expected - self._opened))
+        return f"these watches are not open yet: {missing}"
+
+    # --- readiness ----------------------------------------------------------
+
+    async def _notice_readiness(self, controller: Controller) -> None:
+        await self._insights.ready_resources.wait()
+        await self._insights.ready_namespaces.wait()
+        self._check_readiness(controller)
+
+    def _check_readiness(self, controller: Controller) -> None:
+        if not (
+            self._insights.ready_resources.is_set()
+            and self._insights.ready_namespaces.is_set()
+        ):
+            return
+        expected = self._expected()
+        webhooks_only = self._insights.webhook_resources and not expected
+        if webhooks_only or (expected and expected <= self._opened):
+            controller.ready()
+
+    def _expected(self) -> set[str]:
+        """Return the URL paths of the watches that the operator is to open."""
+        return {
+            resource.get_url(namespace=namespace if resource.namespaced else None)
+            for resource in self._insights.watched_resources
+            for namespace in self._insights.namespaces
+        }
+
+    async def _session(self, controller: Controller) -> Any:
+        """Make the HTTP session of the operator: our identity, and a look at its watches."""
+        import aiohttp
+
+        def note_watch(_: Any, __: SimpleNamespace, params: Any) -> None:
+            if params.url.query.get("watch") == "true" and params.response.ok:
+                self._opened.add(params.url.path)
+                self._check_readiness(controller)
+
+        async def on_request_end(*args: Any) -> None:
+            note_watch(*args)
+
+        trace = aiohttp.TraceConfig()
+        trace.on_request_end.append(on_request_end)
+        server, tls, headers = kubeconfig_credentials(self._surroundings.kubeconfig)
+        session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=0, ssl=tls),
+            headers=headers,
+            trace_configs=[trace],
+        )
+        return self._kopf.AiohttpSession(
+            aiohttp_session=session,
+            server=server,
+            default_namespace=self._surroundings.namespace,
+        )
+
+    def _settings(self) -> Any:
+        settings = self._kopf.OperatorSettings()
+        # A handler's bug should be retried within a test, not a minute later.
+        settings.execution.default_backoff = 1.0
+        # What is queued when the test is over has nobody left to wait for it.
+        settings.queueing.exit_timeout = 0.1
+        # Otherwise kopf kills the whole process, pytest, ten minutes after a hang.
+        settings.process.ultimate_exiting_timeout = None
+        return settings
+
+    # --- handlers -----------------------------------------------------------
+
+    def _load(self) -> Any:
+        if self._target.endswith(".py"):
+            return self._load_file(self._surroundings.folder / self._target)
+        return self._load_module(self._target)
+
+    def _load_file(self, path: Path) -> Any:
+        if not path.is_file():
+            raise ControllerError(
+                f"controller {self.name}: {path} does not exist; "
+                f"paths are relative to {self._surroundings.folder}"
+            )
+        # Its own name: an operator.py must not take the place of the standard module.
+        name = f"pytest_kube_operator_{path.stem}"
+        spec = importlib.util.spec_from_file_location(name, path)
+        if spec is None or spec.loader is None:
+            raise ControllerError(f"controller {self.name}: not a Python file")
+        module = importlib.util.module_from_spec(spec)
+        folder = str(path.parent)
+        sys.path.insert(0, folder)
+        self._cleanup.callback(_remove_first, sys.path, folder)
+        sys.modules[name] = module
+        self._cleanup.callback(sys.modules.pop, name, None)
+        with self._fresh_registry() as registry:
+            self._import(lambda: spec.loader.exec_module(module))  # type: ignore[union-attr]
+        return registry
+
+    def _load_module(self, name: str) -> Any:
+        module = sys.modules.get(name)
+        if module is not None:
+            # Imported by the test or its conftest before: kopf's own default registry.
+            default = self._kopf.get_default_registry()
+            return getattr(module, _REGISTRY, default)
+        with self._fresh_registry() as registry:
+            self._import(lambda: importlib.import_module(name))
+        setattr(sys.modules[name], _REGISTRY, registry)
+        return registry
+
+    def _import(self, load: Any) -> None:
+        try:
+            load()
+        except Exception as e:
+            where = "".join(traceback.format_exception(e)[-3:]).rstrip()
+            raise ControllerError(
+                f"controller {self.name}: importing it failed: {type(e).__name__}: {e}\n"
+                + "\n".join(f"    {line}" for line in where.splitlines())
+            ) from e
+
+    @contextlib.contextmanager
+    def _fresh_registry(self) -> Iterator[Any]:
+        before = self._kopf.get_default_registry()
+        registry = self._kopf.OperatorRegistry()
+        self._kopf.set_default_registry(registry)
+        try:
+            yield registry
+        finally:
+            self._kopf.set_default_registry(before)
+
+
+def _import_kopf() -> Any:
+    try:
+        import kopf
+    except ImportError as e:
+        raise ControllerError(
+            "kopf is not installed in the environment of pytest; pip install kopf"
+        ) from e
+    if not hasattr(kopf, "AiohttpSession"):
+        raise ControllerError("this kopf is too old; pytest-kube needs kopf 1.45 or newer")
+    return kopf
+
+
+def _remove_first(items: list[str], item: str) -> None:
+    if item in items:
+        items.remove(item)
+
+
+class _ErrorCollector(logging.Handler):
+    """Takes the errors of handlers, which kopf logs and then retries."""
+
+    def __init__(self, controller: Controller) -> None:
+        super().__init__(logging.ERROR)
+        self._controller = controller
+
+    def emit(self, record: logging.LogRecord) -> None:
+        text = record.getMessage()
+        ref = getattr(record, "k8s_ref", None)
+        if ref:
+            text = f"{ref.get('kind')} {ref.get('namespace')}/{ref.get('name')}: {text}"
+        if record.exc_info and record.exc_info[0] is not None:
+            text += "\n" + "".join(traceback.format_exception(*record.exc_info))
+        self._controller.report_error(text)
+
+
+@contextlib.contextmanager
+def _handler_errors(controller: Controller) -> Iterator[None]:
+    """Collect handler errors, and have kopf log what a reader of failures wants."""
+    log = logging.getLogger("kopf")
+    objects = logging.getLogger("kopf.objects")
+    signals = logging.getLogger(_SIGNALS_WARNING)
+    collector = _ErrorCollector(controller)
+    level = log.level
+    objects.addHandler(collector)
+    signals.addFilter(_not_about_signals)
+    if level == logging.NOTSET:
+        log.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        objects.removeHandler(collector)
+        signals.removeFilter(_not_about_signals)
+        log.setLevel(level)
+
+
+def _not_about_signals(record: logging.LogRecord) -> bool:
+    return "OS signals are ignored" not in record.getMessage()

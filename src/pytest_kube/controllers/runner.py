@@ -1,0 +1,298 @@
+"""A running controller under test: started, ready, failed, stopped.
+
+What it is made of (kopf handlers, a function, an executable) is a :class:`Work`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import sys
+import threading
+import time
+import traceback
+from collections import deque
+from concurrent.futures import FIRST_COMPLETED, Future
+from concurrent.futures import wait as wait_for_futures
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+from pytest_kube.controllers.environment import cluster_environment
+from pytest_kube.errors import (
+    ControllerError,
+    ControllerExitedError,
+    ControllerNotReadyError,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from pytest_kube.cluster import Launcher
+
+STOP_TIMEOUT = 5.0
+"""Seconds a controller has to stop before it is reported as hanging."""
+
+_OUTPUT_LINES = 10_000
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """What a controller under test is given.
+
+    Attributes:
+        kubeconfig: Its own identity's kubeconfig file.
+        namespace: The namespace of the test.
+        launcher: Starts processes that end with this one.
+        folder: Where relative paths in a specification start.
+        wide: Whether it looks after all namespaces rather than the test's own.
+    """
+
+    kubeconfig: Path
+    namespace: str
+    launcher: Launcher
+    folder: Path
+    wide: bool = False
+
+
+class Work(Protocol):
+    """What a controller does, in a thread of its own."""
+
+    name: str
+
+    def run(self, controller: Controller) -> None:
+        """Run until told to stop; call ``controller.ready()`` when ready."""
+
+    def stop(self) -> None:
+        """Ask it to stop; called from another thread, at most once."""
+
+    def waiting_for(self) -> str:
+        """Say what is missing until it is ready."""
+
+
+class Controller:
+    """A controller under test.
+
+    Attributes:
+        name: What it is called in messages.
+        exited: Done when it ended; with its exception when it ended by one.
+    """
+
+    def __init__(self, work: Work) -> None:
+        self.name = work.name
+        self.exited: Future[None] = Future()
+        self._ready: Future[None] = Future()
+        self._work = work
+        self._stopping = False
+        self._errors: list[str] = []
+        self._output: deque[str] = deque(maxlen=_OUTPUT_LINES)
+        self._thread = threading.Thread(
+            target=self._run, name=f"controller {self.name}", daemon=True
+        )
+
+    def __repr__(self) -> str:
+        return f"<Controller {self.name}: {self.summary()}>"
+
+    @property
+    def errors(self) -> list[str]:
+        """What its handlers raised without ending it, one text each."""
+        return list(self._errors)
+
+    @property
+    def output(self) -> str:
+        """What it logged or printed so far."""
+        return "\n".join(self._output)
+
+    def failure(self) -> Exception | None:
+        """Return the error to raise if it ended by itself, else ``None``."""
+        if not self.exited.done() or self._stopping:
+            return None
+        cause = self.exited.exception()
+        how = "returned" if cause is None else _one_line(cause)
+        text = f"controller {self.name} ended while the test needed it: {how}"
+        if cause is not None and cause.__traceback__ is not None:
+            lines = "".join(traceback.format_exception(cause)).rstrip()
+            text += f"\n{_indent(lines)}"
+        elif tail := self.tail():
+            text += f"\n  Its last lines:\n{_indent(tail)}"
+        error = ControllerExitedError(text)
+        error.__cause__ = cause
+        return error
+
+    def summary(self) -> str:
+        """Say in one line how it is doing."""
+        if not self.exited.done():
+            state = "running" if self._ready.done() else "starting"
+        elif cause := self.exited.exception():
+            state = f"ended by {_one_line(cause)}"
+        else:
+            state = "stopped"
+        if self._errors:
+            count = len(self._errors)
+            last = self._errors[-1].splitlines()[0]
+            state += f", {count} handler error{'s' if count > 1 else ''}, last: {last}"
+        return f"{self.name}: {state}"
+
+    def tail(self, lines: int = 15) -> str:
+        """Return the last *lines* of its output."""
+        return "\n".join(list(self._output)[-lines:])
+
+    # --- for what it is made of ---------------------------------------------
+
+    def ready(self) -> None:
+        """Note that it is ready."""
+        if not self._ready.done():
+            self._ready.set_result(None)
+
+    def write(self, line: str) -> None:
+        """Add to its output."""
+        self._output.append(line)
+
+    def report_error(self, text: str) -> None:
+        """Note an error that did not end it."""
+        self._errors.append(text)
+
+    # --- its life -----------------------------------------------------------
+
+    def start(self, timeout: float) -> None:
+        """Start it, and wait until it is ready.
+
+        Args:
+            timeout: Seconds to wait at most.
+
+        Raises:
+            ControllerExitedError: It ended before it was ready.
+            ControllerNotReadyError: It is not ready; the text says what is missing.
+        """
+        self._thread.start()
+        wait_for_futures(
+            [self._ready, self.exited], timeout=timeout, return_when=FIRST_COMPLETED
+        )
+        if failure := self.failure():
+            raise failure
+        if not self._ready.done():
+            tail = self.tail() or "(none)"
+            raise ControllerNotReadyError(
+                f"controller {self.name} was not ready within {timeout:.1f} s: "
+                f"{self._work.waiting_for()}\n  Its last lines:\n{_indent(tail)}"
+            )
+
+    def stop(self) -> None:
+        """Stop it, and wait until it ended. Can be called again.
+
+        Raises:
+            ControllerError: It does not end; the text shows where it hangs.
+        """
+        if not self._stopping:
+            self._stopping = True
+            if self._thread.is_alive():
+                self._work.stop()
+        deadline = time.monotonic() + STOP_TIMEOUT
+        if self._thread.ident is not None:
+            self._thread.join(STOP_TIMEOUT)
+        if self._thread.is_alive():
+            frame = sys._current_frames().get(self._thread.ident or 0)  # noqa: SLF001
+            stack = "".join(traceback.format_stack(frame)) if frame else ""
+            elapsed = STOP_TIMEOUT + time.monotonic() - deadline
+            raise ControllerError(
+                f"controller {self.name} did not stop within {elapsed:.0f} s; its thread "
+                f"goes on and may disturb the tests to come. It hangs in:\n{stack}"
+            )
+
+    def _run(self) -> None:
+        try:
+            self._work.run(self)
+        except BaseException as e:  # noqa: BLE001  # a controller may call sys.exit
+            self.exited.set_exception(e)
+        else:
+            self.exited.set_result(None)
+
+
+@contextlib.contextmanager
+def running(
+    work: Work, surroundings: Surroundings, *, timeout: float
+) -> Iterator[Controller]:
+    """Run a controller under test: ready inside of the context, stopped after it."""
+    controller = Controller(work)
+    with cluster_environment(surroundings.kubeconfig), _collected_logs(controller):
+        try:
+            controller.start(timeout)
+            yield controller
+        finally:
+            controller.stop()
+
+
+def load(
+    spec: str | Callable[..., Any], surroundings: Surroundings, **options: Any
+) -> Work:
+    """Turn a specification into work.
+
+    Args:
+        spec: ``kopf:FILE.py``, ``kopf:package.module``, ``package.module:callable``,
+            ``exec:PROGRAM ARGUMENTS``, or a function.
+        surroundings: What it is given.
+        options: For kopf, arguments of ``kopf.operator``; for functions, further
+            keyword arguments.
+
+    Raises:
+        ControllerError: The specification is wrong, or what it names cannot be
+            imported or found; the cause is the controller's own exception.
+    """
+    from pytest_kube.controllers import callables, executables
+
+    if callable(spec):
+        return callables.work(spec, surroundings, options)
+    kind, colon, rest = spec.partition(":")
+    if kind == "kopf" and rest:
+        from pytest_kube.controllers import kopf
+
+        return kopf.KopfWork(rest, surroundings, options)
+    if kind == "exec" and rest:
+        return executables.ExecutableWork(rest, surroundings, options)
+    if colon and rest.isidentifier():
+        return callables.work(callables.imported(kind, rest), surroundings, options)
+    raise ControllerError(
+        f"{spec!r} names no controller. It is one of:\n"
+        "  kopf:src/operator.py        a kopf operator by file\n"
+        "  kopf:package.module         a kopf operator by module\n"
+        "  package.module:callable     a function, async or with a stop event\n"
+        "  exec:./bin/manager --flag   a program"
+    )
+
+
+class _Collector(logging.Handler):
+    """Takes what is logged in other threads than the test's own."""
+
+    def __init__(self, controller: Controller) -> None:
+        super().__init__()
+        self._controller = controller
+        self._test_thread = threading.get_ident()
+        self.setFormatter(
+            logging.Formatter("%(asctime)s %(levelname)-7s %(name)s: %(message)s")
+        )
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if record.thread == self._test_thread:
+            return
+        for line in self.format(record).splitlines():
+            self._controller.write(line)
+
+
+@contextlib.contextmanager
+def _collected_logs(controller: Controller) -> Iterator[None]:
+    collector = _Collector(controller)
+    root = logging.getLogger()
+    root.addHandler(collector)
+    try:
+        yield
+    finally:
+        root.removeHandler(collector)
+
+
+def _one_line(error: BaseException) -> str:
+    text = str(error).splitlines()
+    return f"{type(error).__name__}: {text[0]}" if text else type(error).__name__
+
+
+def _indent(text: str) -> str:
+    return "\n".join(f"    {line}" for line in text.splitlines())

@@ -1,0 +1,1 @@
+"""What explains a failed test, collected before anything is torn down."""

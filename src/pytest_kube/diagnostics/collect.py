@@ -1,0 +1,193 @@
+"""Collect the objects, events, logs and versions of a failed test. Never raises."""
+
+from __future__ import annotations
+
+import json
+import platform
+import shutil
+import time
+from collections import Counter
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from pytest_kube import manifests
+from pytest_kube.diagnostics.redact import redacted
+from pytest_kube.errors import KubeError
+from pytest_kube.system.processes import tail
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
+    from pytest_kube.kube import Kube, Running
+
+TIME_LIMIT = 15.0
+"""Seconds for everything that is collected of one test."""
+
+OBJECT_LIMIT = 500
+LOG_LINES = 400
+SECTION_LINES = 40
+
+
+def collect(kube: Kube, folder: Path | None, *, shown: str | None, test: str) -> str:
+    """Collect into *folder*, if there is one, and return the section for the report.
+
+    Args:
+        kube: The handle of the test.
+        folder: Where files go; ``None`` for none.
+        shown: The folder as the section names it.
+        test: The node id of the test.
+    """
+    try:
+        return _collect(kube, folder, shown=shown, test=test)
+    except Exception as e:  # noqa: BLE001  # a failure must not become another error
+        return f"diagnostics could not be collected: {type(e).__name__}: {e}"
+
+
+@dataclass
+class _Evidence:
+    objects: list[dict[str, Any]]
+    events: list[dict[str, Any]]
+    problems: list[str]
+
+
+def _collect(kube: Kube, folder: Path | None, *, shown: str | None, test: str) -> str:
+    evidence = _look(kube)
+    lines = [f"cluster     {kube.cluster.name}; namespace {kube.namespace}"]
+    lines += _told("objects", _counted(evidence.objects))
+    lines += _told("warnings", _warnings(evidence.events))
+    for controller in kube.controllers:
+        lines.append(f"controller  {controller.summary()}")
+        lines += [f"            | {line}" for line in _last_error(controller)]
+    lines += _told("incomplete", evidence.problems)
+    if folder is not None:
+        try:
+            _write(kube, folder, evidence, test)
+        except OSError as e:
+            lines.append(f"artifacts   could not be written: {e}")
+        else:
+            lines.append(f"artifacts   {shown}")
+    if len(lines) > SECTION_LINES:
+        rest = len(lines) - SECTION_LINES + 1
+        lines[SECTION_LINES - 2 : -1] = [f"            … {rest} lines more in the artifacts"]
+    return "\n".join(lines)
+
+
+def _look(kube: Kube) -> _Evidence:
+    """Read what is in the test's namespace, and what it made elsewhere."""
+    deadline = time.monotonic() + TIME_LIMIT
+    evidence = _Evidence([], [], [])
+    client = kube.cluster.client
+    try:
+        resources = [
+            r
+            for r in client.resources(refresh=True)
+            if r.namespaced and "list" in r.verbs and r.group != "events.k8s.io"
+        ]
+    except KubeError as e:
+        evidence.problems.append(str(e))
+        return evidence
+    for resource in resources:
+        left = deadline - time.monotonic()
+        if left <= 0 or len(evidence.objects) >= OBJECT_LIMIT:
+            evidence.problems.append(f"stopped before {resource.full_name}")
+            break
+        path = resource.path(kube.namespace)
+        try:
+            answer = client.request(
+                "GET", path, query={"limit": str(OBJECT_LIMIT)}, timeout=min(5.0, left)
+            )
+        except KubeError as e:
+            evidence.problems.append(str(e).splitlines()[0])
+            continue
+        common = {"apiVersion": resource.api_version, "kind": resource.kind}
+        found = [{**common, **item} for item in answer["items"]]
+        target = evidence.events if resource.kind == "Event" else evidence.objects
+        target += found
+    for resource, namespace, name in kube.made():
+        try:
+            path = resource.path(namespace, name)
+            evidence.objects.append(client.request("GET", path, timeout=5.0))
+        except KubeError as e:
+            evidence.problems.append(str(e).splitlines()[0])
+    return evidence
+
+
+def _write(kube: Kube, folder: Path, evidence: _Evidence, test: str) -> None:
+    if folder.exists():
+        shutil.rmtree(folder)
+    folder.mkdir(parents=True)
+    objects = [redacted(_without_noise(obj)) for obj in evidence.objects]
+    (folder / "objects.yaml").write_text(manifests.dump(objects), "utf-8")
+    lines = [_event_line(e) for e in _in_order(evidence.events)]
+    (folder / "events.txt").write_text("\n".join([*lines, ""]), "utf-8")
+    for i, controller in enumerate(kube.controllers, 1):
+        text = "\n".join([controller.output, *controller.errors, ""])
+        (folder / f"controller-{i}.log").write_text(text, "utf-8")
+    logs = folder / "logs"
+    logs.mkdir()
+    for name, path in kube.cluster.logs.items():
+        (logs / f"{name}.log").write_text(tail(path, LOG_LINES) + "\n", "utf-8")
+    versions = {
+        "test": test,
+        "cluster": kube.cluster.name,
+        "namespace": kube.namespace,
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "pytest-kube": _version("pytest-kube"),
+        "pytest": _version("pytest"),
+        "incomplete": evidence.problems,
+    }
+    (folder / "versions.json").write_text(json.dumps(versions, indent=1) + "\n", "utf-8")
+
+
+def _version(package: str) -> str:
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "unknown"
+
+
+def _without_noise(obj: dict[str, Any]) -> dict[str, Any]:
+    metadata = {k: v for k, v in obj["metadata"].items() if k != "managedFields"}
+    return {**obj, "metadata": metadata}
+
+
+def _counted(objects: Iterable[dict[str, Any]]) -> list[str]:
+    names: dict[str, list[str]] = {}
+    for obj in objects:
+        names.setdefault(obj["kind"], []).append(obj["metadata"]["name"])
+    return [
+        f"{kind} {', '.join(found[:3])}{f' and {len(found) - 3} more' if found[3:] else ''}"
+        for kind, found in names.items()
+        if not (kind == "ServiceAccount" and found == ["default"])
+        and not (kind == "ConfigMap" and found == ["kube-root-ca.crt"])
+    ]
+
+
+def _warnings(events: Iterable[dict[str, Any]]) -> list[str]:
+    warnings = [e for e in _in_order(events) if e.get("type") == "Warning"]
+    counted = Counter(_event_line(e) for e in warnings)
+    return [f"{line}{f' ({n} times)' if n > 1 else ''}" for line, n in counted.items()][-8:]
+
+
+def _in_order(events: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    return sorted(events, key=lambda e: int(e["metadata"]["resourceVersion"]))
+
+
+def _event_line(event: dict[str, Any]) -> str:
+    involved = event.get("involvedObject") or {}
+    what = f"{involved.get('kind')}/{involved.get('name')}"
+    return f"{event.get('type')}  {event.get('reason')}  {what}  {event.get('message')}"
+
+
+def _last_error(controller: Running) -> list[str]:
+    if controller.errors:
+        return list(controller.errors[-1].splitlines()[-10:])
+    return list(controller.tail(5).splitlines())
+
+
+def _told(title: str, lines: list[str]) -> list[str]:
+    return [f"{title if not i else '':11} {line}" for i, line in enumerate(lines)]

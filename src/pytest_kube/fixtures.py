@@ -1,0 +1,135 @@
+"""The fixtures. Their docstrings are what ``pytest --fixtures`` shows.
+
+Imports pytest and the standard library only; all else waits until a test needs it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from pytest_kube.cluster import Cluster
+    from pytest_kube.controllers.runner import Controller
+    from pytest_kube.kube import Kube
+    from pytest_kube.session import Session
+
+NOT_ASKED = "needs a cluster: pytest --kube=kwok (or envtest, kind)"
+
+NAMES = (
+    "kube",
+    "kube_client",
+    "kube_cluster",
+    "kube_controller",
+    "kube_namespace",
+    "run_controller",
+)
+"""The fixtures for which a cluster is started."""
+
+
+@pytest.fixture(scope="session")
+def kube_cluster(pytestconfig: pytest.Config) -> Cluster:
+    """The cluster of this run, named by ``--kube``; started once, deleted at the end.
+
+    The CRDs of ``kube_crds`` and the manifests of ``kube_manifests`` are there.
+    ``kube_cluster.kubeconfig`` is its administrator's kubeconfig file,
+    ``kube_cluster.version`` its Kubernetes version.
+    """
+    return _session(pytestconfig).cluster()
+
+
+@pytest.fixture
+def kube(kube_cluster: Cluster, request: pytest.FixtureRequest) -> Iterator[Kube]:
+    """A handle on the cluster in a new namespace of the test's own.
+
+    ``kube.apply("sample.yaml")``, ``create``, ``get``, ``find``, ``list``, ``patch``,
+    ``delete``, and ``kube.wait_for("deployment/web", "condition=Available")``. At the
+    end the namespace and every cluster-scoped object that the handle made are deleted.
+    """
+    with _session(request.config).handle(kube_cluster, request.node) as handle:
+        yield handle
+
+
+@pytest.fixture
+def kube_namespace(kube: Kube) -> str:
+    """The name of the test's own namespace."""
+    return kube.namespace
+
+
+@pytest.fixture
+def kube_client(kube: Kube, request: pytest.FixtureRequest) -> Iterator[Any]:
+    """The official client: a ``kubernetes.dynamic.DynamicClient``, ready to use.
+
+    ``kube_client.resources.get(api_version="v1", kind="Pod").get(namespace=…)``
+    """
+    with _session(request.config).official_client(kube) as client:
+        yield client
+
+
+@pytest.fixture
+def run_controller(
+    kube: Kube, request: pytest.FixtureRequest
+) -> Iterator[Callable[..., Controller]]:
+    """Start controllers: ``run_controller(spec, **options)`` returns when it is ready.
+
+    *spec* is a function (``async def``, or one with a parameter ``stop``), or
+    ``"kopf:FILE.py"``, ``"kopf:package.module"``, ``"package.module:callable"``,
+    ``"exec:PROGRAM ARGUMENTS"``. Options are further arguments of the function or of
+    ``kopf.operator``. All controllers are stopped at the end of the test; one that ends
+    earlier fails the test, at once if it is waiting.
+    """
+    with _session(request.config).controllers(kube) as start:
+        yield start
+
+
+@pytest.fixture
+def kube_controller(
+    run_controller: Callable[..., Controller], request: pytest.FixtureRequest
+) -> Controller:
+    """The configured controller under test (``kube_controller``), running and ready.
+
+    ``kube_controller.output`` is what it logged, ``kube_controller.errors`` what its
+    handlers raised. ``@pytest.mark.kube(controller=…)`` takes another one.
+    """
+    return run_controller(_session(request.config).controller_spec(request.node))
+
+
+def _session(config: pytest.Config) -> Session:
+    from pytest_kube.plugin import SESSION
+
+    session = config.stash.get(SESSION, None)
+    if session is None:
+        pytest.skip(NOT_ASKED)
+    return session
+
+
+MARKER_ARGUMENTS = ("crds", "manifests", "controller", "isolation")
+
+
+def check_markers(items: list[pytest.Item]) -> None:
+    """Refuse unknown arguments of the marker ``kube``, naming test and argument."""
+    for item in items:
+        for marker in item.iter_markers("kube"):
+            unknown = set(marker.kwargs) - set(MARKER_ARGUMENTS)
+            if unknown or marker.args:
+                what = ", ".join(sorted(unknown)) or "positional arguments"
+                raise pytest.UsageError(
+                    f"{item.nodeid}: @pytest.mark.kube does not take {what}; "
+                    f"it takes {', '.join(MARKER_ARGUMENTS)}"
+                )
+
+
+def summary(reporter: pytest.TerminalReporter, session: Session | None) -> None:
+    """Add the summary line: which cluster it was, or how to get one."""
+    if session is not None:
+        if text := session.summary():
+            reporter.write_line(text)
+        return
+    skipped = reporter.stats.get("skipped", [])
+    count = sum(NOT_ASKED in str(report.longrepr) for report in skipped)
+    if count:
+        tests = "test needs" if count == 1 else "tests need"
+        reporter.write_line(f"kube: {count} {tests} a cluster; run pytest --kube=kwok")

@@ -1,0 +1,596 @@
+"""The user's handle on a cluster: verbs and waits, bound to a namespace."""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol, overload
+
+from pytest_kube import conditions, manifests
+from pytest_kube.cluster import FIELD_MANAGER
+from pytest_kube.errors import APIError, ClusterError, NotFoundError, WaitTimeoutError
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future
+
+    from pytest_kube.client import Client, Resource, Watch
+    from pytest_kube.cluster import Cluster
+    from pytest_kube.conditions import Condition
+
+ConditionLike = Callable[[Any], Any] | str
+"""A condition, a function of the object or ``None``, or what kubectl wait takes."""
+
+_GONE = 410
+_EVENTS_SHOWN = 5
+
+
+class Object(dict[str, Any]):
+    """A Kubernetes object: the dictionary the API server sent, and four shortcuts."""
+
+    @property
+    def name(self) -> str:
+        """``metadata.name``."""
+        return str(self["metadata"]["name"])
+
+    @property
+    def namespace(self) -> str | None:
+        """``metadata.namespace``, or ``None`` for a cluster-scoped object."""
+        namespace: str | None = self["metadata"].get("namespace")
+        return namespace
+
+    @property
+    def uid(self) -> str:
+        """``metadata.uid``."""
+        return str(self["metadata"]["uid"])
+
+    @property
+    def kind(self) -> str:
+        """``kind``."""
+        return str(self["kind"])
+
+
+class Running(Protocol):
+    """What a wait needs to know of a controller under test."""
+
+    name: str
+    exited: Future[None]
+
+    @property
+    def errors(self) -> list[str]:
+        """What its handlers raised without ending it."""
+
+    @property
+    def output(self) -> str:
+        """What it logged or printed so far."""
+
+    def tail(self, lines: int = 15) -> str:
+        """Return the last lines of its output."""
+
+    def failure(self) -> Exception | None:
+        """Return the error to raise when it is not running any more."""
+
+    def summary(self) -> str:
+        """Say in one line how it is doing."""
+
+
+@dataclass
+class Kube:
+    """A handle on a cluster, bound to a namespace.
+
+    A *ref* names an object as kubectl does: ``"deployment/web"``, ``"po/web-0"``,
+    ``"memcacheds.cache.example.com/sample"``; or it is the object itself.
+
+    Attributes:
+        cluster: The cluster.
+        namespace: Where namespaced objects are, unless an object says otherwise.
+        timeout: Seconds that a wait takes at most by default.
+        controllers: The controllers under test; when one ends, waits fail at once.
+    """
+
+    cluster: Cluster
+    namespace: str
+    timeout: float = 10.0
+    controllers: list[Running] = field(default_factory=list)
+    _made: list[tuple[Resource, str | None, str]] = field(default_factory=list)
+
+    def __repr__(self) -> str:
+        return f"<Kube namespace={self.namespace!r} on {self.cluster.name}>"
+
+    @property
+    def kubeconfig(self) -> Path:
+        """The kubeconfig file of the cluster's administrator."""
+        return self.cluster.kubeconfig
+
+    @property
+    def _client(self) -> Client:
+        return self.cluster.client
+
+    # --- verbs --------------------------------------------------------------
+
+    @overload
+    def apply(self, source: Mapping[str, Any]) -> Object: ...
+    @overload
+    def apply(self, source: str | Path | Sequence[Mapping[str, Any]]) -> list[Object]: ...
+    def apply(
+        self, source: Mapping[str, Any] | str | Path | Sequence[Mapping[str, Any]]
+    ) -> Object | list[Object]:
+        """Create or update objects, by server-side apply with strict validation.
+
+        Args:
+            source: An object, a list of them, YAML text, or the path of a file or
+                folder, relative to the working directory.
+
+        Returns:
+            The object as it is now; a list for anything but a single object.
+
+        Raises:
+            ManifestError: The source is not what kubectl would read.
+            APIError: The API server refused an object, for example for a field that
+                its kind does not have.
+
+        Example:
+            >>> kube.apply("examples/memcached.yaml")
+            >>> kube.apply({"apiVersion": "v1", "kind": "ConfigMap",
+            ...             "metadata": {"name": "settings"}, "data": {"a": "1"}})
+        """
+        objects = manifests.install_order(manifests.load(source))
+        origin = str(source) if isinstance(source, str | Path) else ""
+        for obj in objects:
+            self._remember(obj)
+        applied = self.cluster.apply(objects, namespace=self.namespace, source=origin)
+        result = [Object(obj) for obj in applied]
+        return result[0] if isinstance(source, Mapping) and len(result) == 1 else result
+
+    def create(self, obj: Mapping[str, Any]) -> Object:
+        """Create an object; ``metadata.generateName`` works.
+
+        Raises:
+            ConflictError: An object of that name exists.
+            APIError: The API server refused it.
+        """
+        resource = self._client.resource_of(obj)
+        where = obj.get("metadata", {}).get("namespace") or self.namespace
+        created = self._client.request(
+            "POST",
+            resource.path(where),
+            query={"fieldManager": FIELD_MANAGER, "fieldValidation": "Strict"},
+            body=obj,
+        )
+        self._remember(created)
+        return Object(created)
+
+    def get(self, ref: str | Mapping[str, Any], *, namespace: str | None = None) -> Object:
+        """Return an object.
+
+        Raises:
+            NotFoundError: There is none.
+        """
+        return Object(self._client.request("GET", self._path(ref, namespace)))
+
+    def find(
+        self, ref: str | Mapping[str, Any], *, namespace: str | None = None
+    ) -> Object | None:
+        """Return an object, or ``None`` when there is none."""
+        try:
+            return self.get(ref, namespace=namespace)
+        except NotFoundError:
+            return None
+
+    def list(
+        self,
+        kind: str,
+        *,
+        labels: str | Mapping[str, str] = "",
+        fields: str = "",
+        namespace: str | None = None,
+    ) -> list[Object]:
+        """Return all objects of a kind.
+
+        Args:
+            kind: Plural, singular, short name or Kind.
+            labels: A label selector, ``"app=web,tier!=db"``, or a mapping.
+            fields: A field selector, ``"status.phase=Running"``.
+            namespace: Another namespace; ``""`` for all of them.
+        """
+        if isinstance(labels, Mapping):
+            labels = ",".join(f"{k}={v}" for k, v in labels.items())
+        resource = self._client.resource(kind)
+        query = {"labelSelector": labels, "fieldSelector": fields}
+        where = self.namespace if namespace is None else namespace
+        answer = self._client.request(
+            "GET", resource.path(where), query={k: v for k, v in query.items() if v}
+        )
+        # Items of a list come without the kind that the list has once for all.
+        common = {"apiVersion": resource.api_version, "kind": resource.kind}
+        return [Object({**common, **item}) for item in answer["items"]]
+
+    def patch(
+        self,
+        ref: str | Mapping[str, Any],
+        patch: Mapping[str, Any] | Sequence[Mapping[str, Any]],
+        *,
+        type: str = "merge",  # noqa: A002  # kubectl's word
+        subresource: str = "",
+        namespace: str | None = None,
+    ) -> Object:
+        """Change an object.
+
+        Args:
+            ref: The object.
+            patch: What to change; for ``type="json"`` a list of operations.
+            type: ``merge``, ``json``, ``strategic`` or ``apply``.
+            subresource: For example ``status`` or ``scale``.
+            namespace: Another namespace than the handle's.
+        """
+        query = {"fieldManager": FIELD_MANAGER, "fieldValidation": "Strict"}
+        if type == "apply":
+            query["force"] = "true"
+        path = self._path(ref, namespace, subresource)
+        return Object(self._client.patch(path, patch, type_=type, query=query))
+
+    def delete(
+        self,
+        ref: str | Mapping[str, Any],
+        *,
+        wait: bool = True,
+        timeout: float | None = None,
+        namespace: str | None = None,
+    ) -> None:
+        """Delete an object, and wait until it is gone; its uid tells.
+
+        Args:
+            ref: The object. It is no error when it does not exist any more.
+            wait: Whether to wait.
+            timeout: Seconds to wait at most; the handle's default when omitted.
+            namespace: Another namespace than the handle's.
+
+        Raises:
+            WaitTimeoutError: It still exists; the text names its finalizers.
+        """
+        __tracebackhide__ = True
+        there = self.find(ref, namespace=namespace)
+        if there is None:
+            return
+        options = {
+            "propagationPolicy": "Background",
+            "preconditions": {"uid": there.uid},
+        }
+        try:
+            self._client.request("DELETE", self._path(there), body=options)
+        except NotFoundError:
+            return
+        if wait:
+            self.wait_for(there, conditions.deleted_uid(there.uid), timeout=timeout)
+
+    # --- waits --------------------------------------------------------------
+
+    def wait_for(
+        self,
+        ref: str | Mapping[str, Any],
+        condition: ConditionLike,
+        *,
+        timeout: float | None = None,
+        namespace: str | None = None,
+    ) -> Object:
+        """Wait until a condition holds for an object, and return the object.
+
+        The object is listed, then watched: every version of it is looked at, and
+        nothing is polled. When a controller under test ends meanwhile, its error is
+        raised at once.
+
+        Args:
+            ref: The object; it need not exist yet.
+            condition: A function of the object, or of ``None`` while there is none;
+                one from ``pytest_kube``; or what ``kubectl wait --for`` takes, for
+                example ``"condition=Ready"`` or ``"jsonpath={.status.phase}=Running"``.
+            timeout: Seconds; the handle's default (``--kube-timeout``) when omitted.
+            namespace: Another namespace than the handle's.
+
+        Returns:
+            The object for which the condition held. For a condition that holds
+            without an object, such as ``deleted``: the object as last seen.
+
+        Raises:
+            WaitTimeoutError: It did not come true in time. The text shows the object
+                as last seen, its events, and how the controllers are doing.
+            ControllerExitedError: A controller under test ended.
+
+        Example:
+            >>> kube.wait_for("memcached/sample", condition("Available"))
+            >>> kube.wait_for("deployment/sample",
+            ...               lambda d: d and d["spec"]["replicas"] == 3)
+        """
+        __tracebackhide__ = True
+        wanted = conditions.as_condition(condition)
+        seconds = self.timeout if timeout is None else timeout
+        if seconds < 0:
+            raise ValueError(f"timeout={seconds}: expected seconds, 0 or more")
+        resource, name, where = self._resolve(ref, namespace)
+        wait = _Wait(self, resource, name, where, wanted, seconds)
+        return wait.run()
+
+    # --- what a test leaves -------------------------------------------------
+
+    def made(self) -> Sequence[tuple[Resource, str | None, str]]:
+        """Return what this handle made outside of its namespace: resource and name."""
+        return tuple(self._made)
+
+    def clean_up(self) -> None:
+        """Delete the cluster-scoped objects this handle made, and the namespace.
+
+        Nothing is waited for. Finalizers are removed: what should have handled them
+        is gone by now.
+        """
+        for resource, namespace, name in reversed(self._made):
+            self._remove(resource.path(namespace, name))
+        if self.namespace:
+            self._empty_namespace()
+
+    def _empty_namespace(self) -> None:
+        path = f"/api/v1/namespaces/{self.namespace}"
+        looked_after = "controllers" in self.cluster.capabilities
+        for resource in self._client.resources():
+            if not (resource.namespaced and {"list", "delete"} <= resource.verbs):
+                continue
+            collection = resource.path(self.namespace)
+            for item in self._client.request("GET", collection)["items"]:
+                metadata = item["metadata"]
+                # Where controllers run, deleting the namespace takes care of the rest.
+                if metadata.get("finalizers") or not looked_after:
+                    self._remove(f"{collection}/{metadata['name']}")
+        self._remove(path)
+        if not looked_after:
+            namespace = self._client.request("GET", path)
+            namespace["spec"] = {"finalizers": []}
+            self._client.request("PUT", f"{path}/finalize", body=namespace)
+
+    def _remove(self, path: str) -> None:
+        try:
+            left = self._client.request(
+                "DELETE",
+                path,
+                body={"propagationPolicy": "Background", "gracePeriodSeconds": 0},
+            )
+            if left.get("metadata", {}).get("finalizers"):
+                unfinished = {"metadata": {"finalizers": None}}
+                self._client.patch(path, unfinished, type_="merge")
+        except NotFoundError:
+            pass
+
+    def _remember(self, obj: Mapping[str, Any]) -> None:
+        """Note what :meth:`clean_up` has to delete besides the namespace."""
+        resource = self._client.resource_of(obj)
+        metadata = obj["metadata"]
+        namespace = metadata.get("namespace") or self.namespace
+        made = (resource, namespace if resource.namespaced else None, metadata["name"])
+        own = resource.namespaced and namespace == self.namespace
+        if not own and made not in self._made and self._is_new(made):
+            self._made.append(made)
+
+    def _is_new(self, made: tuple[Resource, str | None, str]) -> bool:
+        """Say whether an object was not there before; others' are not ours to delete."""
+        resource, namespace, name = made
+        try:
+            there = self._client.request("GET", resource.path(namespace, name))
+        except NotFoundError:
+            return True
+        managers = there["metadata"].get("managedFields") or ()
+        return bool(managers) and managers[0].get("manager") == FIELD_MANAGER
+
+    # --- refs ---------------------------------------------------------------
+
+    def _resolve(
+        self, ref: str | Mapping[str, Any], namespace: str | None = None
+    ) -> tuple[Resource, str, str]:
+        if isinstance(ref, Mapping):
+            metadata = ref.get("metadata") or {}
+            if not metadata.get("name"):
+                raise ValueError(f"this object has no metadata.name: {dict(ref)!r:.200}")
+            resource = self._client.resource_of(ref)
+            return resource, metadata["name"], metadata.get("namespace") or self.namespace
+        kind, slash, name = str(ref).partition("/")
+        if not (kind and slash and name) or "/" in name:
+            raise ValueError(
+                f"{ref!r} names no object; write kind/name as for kubectl, for example "
+                "'deployment/web' or 'memcacheds.cache.example.com/sample'"
+            )
+        resource = self._client.resource(kind)
+        return resource, name, self.namespace if namespace is None else namespace
+
+    def _path(
+        self,
+        ref: str | Mapping[str, Any],
+        namespace: str | None = None,
+        subresource: str = "",
+    ) -> str:
+        resource, name, where = self._resolve(ref, namespace)
+        return resource.path(where, name, subresource)
+
+
+class _Wait:
+    """One wait: list, then watch from there, in a thread that feeds a queue.
+
+    The queue is what lets a controller's end, which is no event of the API, end the
+    wait as well.
+    """
+
+    def __init__(
+        self,
+        kube: Kube,
+        resource: Resource,
+        name: str,
+        namespace: str,
+        condition: Condition,
+        timeout: float,
+    ) -> None:
+        self.kube = kube
+        self.resource = resource
+        self.name = name
+        self.namespace = namespace
+        self.condition = condition
+        self.timeout = timeout
+        self.last: Object | None = None
+        self.seen: Object | None = None
+        self.error: Exception | None = None
+        self.news: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        self.ended = threading.Event()
+        self.watch: Watch | None = None
+
+    def run(self) -> Object:
+        __tracebackhide__ = True
+        started = time.monotonic()
+        for controller in self.kube.controllers:
+            controller.exited.add_done_callback(lambda _: self.news.put(_CONTROLLER))
+        thread = threading.Thread(
+            target=self._observe, name=f"pytest-kube wait {self.name}", daemon=True
+        )
+        thread.start()
+        try:
+            while (left := started + self.timeout - time.monotonic()) > 0 or (
+                not self.news.empty()
+            ):
+                try:
+                    news = self.news.get(timeout=max(0.0, left))
+                except queue.Empty:
+                    break
+                self._check_controllers()
+                if isinstance(news, Exception):
+                    self.error = news
+                elif news is not _CONTROLLER and self._holds(news):
+                    return Object(self.last or self.seen or {})
+        finally:
+            self.ended.set()
+            if self.watch is not None:
+                self.watch.close()
+        self._check_controllers()
+        elapsed = time.monotonic() - started
+        raise WaitTimeoutError(self._explain(elapsed), last=self.last, elapsed=elapsed)
+
+    def _check_controllers(self) -> None:
+        __tracebackhide__ = True
+        for controller in self.kube.controllers:
+            if failure := controller.failure():
+                raise failure
+
+    def _holds(self, obj: dict[str, Any] | None) -> bool:
+        self.last = None if obj is None else Object(obj)
+        self.seen = self.last or self.seen
+        return bool(self.condition(self.last))
+
+    # --- in the thread ------------------------------------------------------
+
+    def _observe(self) -> None:
+        while not self.ended.is_set():
+            try:
+                self._list_and_watch()
+            except (APIError, ClusterError) as e:
+                # The API server may be starting again; the deadline is the caller's.
+                self.news.put(e)
+                self.ended.wait(0.1)
+
+    def _list_and_watch(self) -> None:
+        client = self.kube.cluster.client
+        path = self.resource.path(self.namespace)
+        query = {"fieldSelector": f"metadata.name={self.name}"}
+        answer = client.request("GET", path, query=query)
+        common = {"apiVersion": self.resource.api_version, "kind": self.resource.kind}
+        items = answer["items"]
+        self.news.put({**common, **items[0]} if items else None)
+        version = answer["metadata"]["resourceVersion"]
+        while not self.ended.is_set():
+            self.watch = client.watch(path, {**query, "resourceVersion": version})
+            if self.ended.is_set():
+                self.watch.close()
+            for event in self.watch:
+                obj = event["object"]
+                if event["type"] == "ERROR":
+                    if obj.get("code") == _GONE:
+                        return
+                    self.news.put(ClusterError(f"watch of {path}: {obj.get('message')}"))
+                    self.ended.wait(0.1)
+                    return
+                version = obj["metadata"]["resourceVersion"]
+                self.news.put(None if event["type"] == "DELETED" else obj)
+
+    # --- the text of a timeout ----------------------------------------------
+
+    def _explain(self, elapsed: float) -> str:
+        where = f"{self.namespace}/" if self.resource.namespaced else ""
+        what = f"{self.resource.kind} {where}{self.name}"
+        lines = [f"{what}: {self.condition.name} not reached within {elapsed:.1f} s"]
+        lines += self._explain_object()
+        if self.error is not None:
+            lines.append(f"  API server   {self.error}")
+        lines += [f"  events       {event}" for event in self._events()]
+        lines += [f"  controller   {c.summary()}" for c in self.kube.controllers]
+        return "\n".join(lines)
+
+    def _explain_object(self) -> list[str]:
+        obj = self.last
+        if obj is None:
+            was = "it was deleted meanwhile" if self.seen else "it was never there"
+            return [f"  last seen    no such object; {was}"]
+        metadata, status = obj["metadata"], obj.get("status") or {}
+        text = f"resourceVersion {metadata.get('resourceVersion')}"
+        if "generation" in metadata:
+            text += f", generation {metadata['generation']}"
+        observed = status.get("observedGeneration")
+        if observed is not None:
+            text += f", observedGeneration {observed}"
+            if observed < metadata.get("generation", 0):
+                text += " (the controller has not seen the latest spec)"
+        lines = [f"  last seen    {text}"]
+        if metadata.get("deletionTimestamp"):
+            finalizers = ", ".join(metadata.get("finalizers") or ["none"])
+            lines.append(
+                f"  deleting     since {metadata['deletionTimestamp']}, finalizers left: "
+                f"{finalizers}"
+            )
+        if not status:
+            lines.append("  status       empty: nothing has written to it yet")
+        for entry in status.get("conditions") or ():
+            details = "".join(
+                f"  {key}={entry[key]!r}" if key == "message" else f"  {key}={entry[key]}"
+                for key in ("reason", "message")
+                if entry.get(key)
+            )
+            lines.append(f"  conditions   {entry['type']}={entry['status']}{details}")
+        rest = {k: v for k, v in status.items() if k not in _TOLD}
+        if rest:
+            lines.append(f"  status       {_short(rest)}")
+        return lines
+
+    def _events(self) -> list[str]:
+        if not self.resource.namespaced:
+            return []
+        selector = f"involvedObject.name={self.name}"
+        try:
+            answer = self.kube.cluster.client.request(
+                "GET",
+                f"/api/v1/namespaces/{self.namespace}/events",
+                query={"fieldSelector": selector},
+            )
+        except (APIError, ClusterError):
+            return []
+        events = sorted(
+            answer["items"], key=lambda e: int(e["metadata"]["resourceVersion"])
+        )
+        return [
+            f"{e.get('type')}  {e.get('reason')}  {e.get('message')}"
+            for e in events[-_EVENTS_SHOWN:]
+        ]
+
+
+_CONTROLLER = object()
+"""In the queue of a wait: some controller ended."""
+
+_TOLD = {"conditions", "observedGeneration"}
+
+
+def _short(value: object, limit: int = 300) -> str:
+    text = repr(value)
+    return text if len(text) <= limit else text[: limit - 1] + "…"

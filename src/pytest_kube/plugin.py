@@ -1,0 +1,169 @@
+"""The pytest side: options and hooks, one line each into the session.
+
+Every pytest run of everybody who has pytest-kube installed imports this module: it
+imports pytest and the standard library only.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from pytest_kube.fixtures import (  # noqa: F401  # registered by being here
+    kube,
+    kube_client,
+    kube_cluster,
+    kube_controller,
+    kube_namespace,
+    run_controller,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+    from pytest_kube.session import Session
+
+SESSION = pytest.StashKey["Session"]()
+
+MARKER = (
+    "kube(crds=[...], manifests=[...], controller='...', isolation='namespace'|'none'): "
+    "what the test needs of its cluster, beyond the ini values of the same names"
+)
+
+OPTIONS = {
+    "--kube-version": (
+        "V",
+        "Kubernetes version of the cluster: 1.36 (the newest known patch) or 1.36.3.",
+    ),
+    "--kube-timeout": ("SECONDS", "How long a wait takes at most (default: 10)."),
+    "--kube-binaries": (
+        "auto|PATH",
+        "Folder with kube-apiserver, etcd and the others. auto looks for them, "
+        "downloads them or builds them (default: auto).",
+    ),
+    "--kube-isolation": (
+        "namespace|none",
+        "How tests are kept apart (default: namespace, a new one for each test).",
+    ),
+    "--kube-artifacts": (
+        "failed|all|none",
+        "The tests whose diagnostics are kept as files (default: failed).",
+    ),
+    "--kube-artifacts-dir": (
+        "DIR",
+        "Where they are kept (default: .pytest-kube/artifacts).",
+    ),
+    "--kube-context": ("NAME", "The kubeconfig context that --kube=existing uses."),
+    "--kube-config": ("FILE", "The kubeconfig file that --kube=existing uses."),
+}
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the options, each with an ini value of the same name."""
+    group = parser.getgroup("kube", "tests against Kubernetes clusters")
+    group.addoption(
+        "--kube",
+        metavar="NAME",
+        default=None,
+        help="Run the tests that need a cluster, on this one: a profile "
+        "(clusters/NAME.yaml) or a provider (kwok, envtest, kind, existing).",
+    )
+    group.addoption(
+        "--kube-offline",
+        action="store_const",
+        const="true",
+        default=None,
+        help="Never download or build anything.",
+    )
+    for option, (metavar, text) in OPTIONS.items():
+        group.addoption(option, metavar=metavar, default=None, help=text)
+    for option in ("--kube", "--kube-offline", *OPTIONS):
+        name = option.removeprefix("--").replace("-", "_")
+        parser.addini(name, f"Same as {option}.", default=None)
+    parser.addini(
+        "kube_crds",
+        "Files and folders with CRDs, installed once per cluster before the first test.",
+        type="args",
+    )
+    parser.addini(
+        "kube_manifests",
+        "Files and folders with manifests, applied once per cluster.",
+        type="args",
+    )
+    parser.addini(
+        "kube_controller",
+        "The controller under test: kopf:FILE.py, kopf:package.module, "
+        "package.module:callable, or exec:PROGRAM ARGUMENTS.",
+        default="",
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Register the marker; read the settings when a cluster is asked for."""
+    config.addinivalue_line("markers", MARKER)
+    from pytest_kube.settings import asked_for
+
+    if asked_for(config):
+        from pytest_kube.session import Session
+
+        config.stash[SESSION] = Session.from_config(config)
+
+
+def pytest_report_header(config: pytest.Config) -> str | None:
+    """Say which cluster the tests will use."""
+    session = config.stash.get(SESSION, None)
+    return session.header() if session else None
+
+
+def pytest_report_collectionfinish(
+    config: pytest.Config, items: list[pytest.Item]
+) -> str | None:
+    """Start the cluster if a collected test needs it, and say how long it took."""
+    session = config.stash.get(SESSION, None)
+    return session.start_for(items) if session else None
+
+
+def pytest_collection_modifyitems(
+    config: pytest.Config, items: list[pytest.Item]
+) -> None:
+    """Check the markers before anything is started."""
+    from pytest_kube.fixtures import check_markers
+
+    check_markers(items)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[Any]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Collect diagnostics of a test, before its fixtures are torn down."""
+    report = yield
+    session = item.config.stash.get(SESSION, None)
+    if session:
+        session.collect(item, report)
+    return report
+
+
+def pytest_terminal_summary(
+    terminalreporter: pytest.TerminalReporter, config: pytest.Config
+) -> None:
+    """Say what the cluster was, or how to get one."""
+    from pytest_kube.fixtures import summary
+
+    summary(terminalreporter, config.stash.get(SESSION, None))
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Delete the cluster."""
+    kube_session = session.config.stash.get(SESSION, None)
+    if kube_session:
+        kube_session.close()
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Delete the cluster, when the run ended before its session did."""
+    kube_session = config.stash.get(SESSION, None)
+    if kube_session:
+        kube_session.close()

@@ -1,0 +1,1 @@
+"""Ways to get a cluster. Providers are unaware of each other."""

@@ -1,0 +1,30 @@
+"""envtest: etcd and the API server only. What a controller is tested against fastest."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING
+
+from pytest_kube.binaries.releases import resolve_version
+from pytest_kube.binaries.store import Store
+from pytest_kube.controlplane import plane
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from pytest_kube.cluster import Cluster
+    from pytest_kube.settings import Profile, Settings
+
+
+@contextlib.contextmanager
+def create(
+    profile: Profile, settings: Settings, report: Callable[[str], None]
+) -> Iterator[Cluster]:
+    """Start etcd and the API server; no controllers, no nodes."""
+    version = resolve_version(settings.version)
+    store = Store(
+        version, explicit=settings.binaries, offline=settings.offline, report=report
+    )
+    binaries = store.require("etcd", "kube-apiserver")
+    with plane.running(profile, version, binaries, nodes=False) as cluster:
+        yield cluster

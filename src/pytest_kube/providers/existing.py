@@ -1,0 +1,56 @@
+"""existing: a cluster that somebody else created, named by context, left as it was."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pytest_kube.client import Client
+from pytest_kube.cluster import Cluster
+from pytest_kube.errors import SettingsError
+from pytest_kube.system.processes import Guardian
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from pytest_kube.settings import Profile, Settings
+
+
+@contextlib.contextmanager
+def create(
+    profile: Profile,
+    settings: Settings,  # noqa: ARG001  # the signature of all providers
+    report: Callable[[str], None],
+) -> Iterator[Cluster]:
+    """Use the cluster of a kubeconfig's context; the current one is never assumed.
+
+    Raises:
+        SettingsError: No context was named.
+        ClusterError: The kubeconfig or the context is missing, or the API server does
+            not answer.
+    """
+    if not profile.context:
+        raise SettingsError(
+            "--kube=existing needs --kube-context=NAME: tests create and delete "
+            "objects, so the cluster has to be named"
+        )
+    default = os.environ.get("KUBECONFIG") or "~/.kube/config"
+    path = Path(profile.kubeconfig or default.split(os.pathsep)[0]).expanduser()
+    client = Client.from_kubeconfig(path, context=profile.context)
+    report(f"using the existing cluster {profile.context} at {client.server}")
+
+    def identity(user: str, groups: Sequence[str] = ()) -> Path:  # noqa: ARG001
+        return path  # whose certificates are not ours to sign
+
+    with Guardian() as guardian:
+        yield Cluster(
+            provider="existing",
+            version=client.request("GET", "/version")["gitVersion"].removeprefix("v"),
+            client=client,
+            launcher=guardian,
+            capabilities=frozenset({"nodes", "controllers"}),
+            identity=identity,
+            single_apiserver=False,
+        )

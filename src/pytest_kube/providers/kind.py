@@ -1,0 +1,242 @@
+"""kind: real nodes in containers, made by the kind binary, looked into through docker."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import time
+from concurrent.futures import TimeoutError as FutureTimeoutError
+from typing import TYPE_CHECKING, Any
+
+from pytest_kube.binaries.releases import resolve_version
+from pytest_kube.binaries.store import Store
+from pytest_kube.client import Client
+from pytest_kube.cluster import Cluster
+from pytest_kube.controlplane import certs, kubeconfig
+from pytest_kube.errors import ClusterError, ComponentNotReadyError
+from pytest_kube.system.processes import Guardian
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from pathlib import Path
+
+    from pytest_kube.settings import Profile, Settings
+    from pytest_kube.system.processes import Process
+
+CREATE_TIMEOUT = 600.0
+"""Seconds, which include pulling a node image."""
+
+READY_TIMEOUT = 180.0
+"""Seconds until nodes are Ready and a pod could start, after the creation."""
+
+DELETE_TIMEOUT = 60.0
+
+
+@contextlib.contextmanager
+def create(
+    profile: Profile, settings: Settings, report: Callable[[str], None]
+) -> Iterator[Cluster]:
+    """Create a kind cluster of this run's own, and delete it, also after a crash.
+
+    Raises:
+        ClusterError: Docker cannot be had, or kind failed; the text has its last lines.
+        ComponentNotReadyError: The cluster exists but does not become usable.
+    """
+    version = resolve_version(settings.version)
+    store = Store(
+        version, explicit=settings.binaries, offline=settings.offline, report=report
+    )
+    docker = _docker()
+    kind = store.require("kind")["kind"]
+    image = profile.image or f"kindest/node:v{version}"
+    with contextlib.closing(docker), Guardian() as guardian:
+        name = f"pytest-kube-{os.urandom(4).hex()}"
+        path = guardian.directory / "kubeconfig"
+        # Told first: from here on the guardian deletes whatever kind may have made.
+        argv = [str(kind), "delete", "cluster", "--name", name, "--kubeconfig", str(path)]
+        guardian.at_end(argv, timeout=DELETE_TIMEOUT)
+        report(f"creating kind cluster {name} with node image {image}")
+        argv = [str(kind), "create", "cluster", "--name", name, "--image", image]
+        _create(guardian, [*argv, "--kubeconfig", str(path)])
+        nodes = docker.containers.list(filters={"label": f"io.x-k8s.kind.cluster={name}"})
+        for reference in profile.images:
+            report(f"loading image {reference} into {len(nodes)} node(s)")
+            for node in nodes:
+                _load_image(docker, node, reference)
+        client = Client.from_kubeconfig(path)
+        report("waiting for the nodes to be ready")
+        _await_usable(client)
+        yield Cluster(
+            provider="kind",
+            version=client.request("GET", "/version")["gitVersion"].removeprefix("v"),
+            client=client,
+            launcher=guardian,
+            capabilities=frozenset({"nodes", "controllers"}),
+            identity=_identities(guardian.directory, nodes[0], client),
+            logs=_NodeLogs(guardian.directory, nodes),
+        )
+
+
+def _docker() -> Any:
+    try:
+        import docker
+    except ImportError as e:
+        raise ClusterError(
+            "--kube=kind needs the docker package: pip install 'pytest-kube[kind]'. "
+            "--kube=kwok and --kube=envtest work without docker"
+        ) from e
+    try:
+        client = docker.from_env(timeout=60)
+        client.ping()
+    except (docker.errors.DockerException, OSError) as e:
+        where = os.environ.get("DOCKER_HOST") or "its default socket"
+        raise ClusterError(
+            f"--kube=kind needs a docker daemon, and none answers at {where}: {e}\n"
+            "  Start it, or point DOCKER_HOST at one; 'docker info' tells the same story."
+            "\n  --kube=kwok and --kube=envtest work without docker"
+        ) from e
+    return client
+
+
+def _create(guardian: Guardian, argv: Sequence[str]) -> None:
+    process = guardian.start("kind-create", argv)
+    try:
+        code = process.exited.result(CREATE_TIMEOUT)
+    except FutureTimeoutError:
+        raise _failed(process, f"took more than {CREATE_TIMEOUT:.0f} s") from None
+    if code != 0:
+        raise _failed(process, f"ended with exit code {code}")
+
+
+def _failed(process: Process, how: str) -> ClusterError:
+    lines = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", process.log_tail(lines=25))
+    text = "\n".join(f"    {line}" for line in lines.splitlines())
+    return ClusterError(
+        f"kind create cluster {how}. A node image that is not there is pulled: give "
+        "another one as 'image' in the profile, or --kube-version.\n"
+        f"  {' '.join(process.argv)}\n  Its last lines:\n{text}"
+    )
+
+
+def _load_image(docker: Any, node: Any, reference: str) -> None:
+    import docker.errors as errors  # noqa: PLR0402
+
+    try:
+        image = docker.images.get(reference)
+    except errors.ImageNotFound as e:
+        raise ClusterError(
+            f"image {reference} of the profile is not in the local docker daemon; "
+            "docker build or docker pull it first"
+        ) from e
+    command = ["ctr", "--namespace=k8s.io", "images", "import", "--digests", "-"]
+    api = docker.api
+    run = api.exec_create(node.id, command, stdin=True)
+    sock = api.exec_start(run["Id"], socket=True)
+    raw = getattr(sock, "_sock", sock)
+    with contextlib.closing(sock):
+        for chunk in image.save(named=reference):
+            raw.sendall(chunk)
+        import socket
+
+        raw.shutdown(socket.SHUT_WR)
+        while raw.recv(65536):
+            pass
+    code = _exit_code(api, run["Id"])
+    if code != 0:
+        raise ClusterError(f"loading {reference} into {node.name} failed ({code})")
+
+
+def _exit_code(api: Any, run: str) -> int:
+    deadline = time.monotonic() + READY_TIMEOUT
+    while time.monotonic() < deadline:
+        state = api.exec_inspect(run)
+        if not state["Running"]:
+            return int(state["ExitCode"])
+        time.sleep(0.05)
+    return -1
+
+
+def _await_usable(client: Client) -> None:
+    """Wait for what kind does not: its exit code is 0 for a cluster that is not ready."""
+    started = time.monotonic()
+    missing = ""
+    while (elapsed := time.monotonic() - started) < READY_TIMEOUT:
+        missing = _missing(client)
+        if not missing:
+            return
+        time.sleep(0.1)
+    raise ComponentNotReadyError(
+        f"the kind cluster was created but not usable within {elapsed:.0f} s: {missing}",
+        component="kind",
+        elapsed=elapsed,
+        log_tail="",
+    )
+
+
+def _missing(client: Client) -> str:
+    from pytest_kube.conditions import ready
+    from pytest_kube.errors import APIError, NotFoundError
+
+    try:
+        nodes = client.request("GET", "/api/v1/nodes")["items"]
+        for node in nodes:
+            node["kind"], node["apiVersion"] = "Node", "v1"
+            if not ready(node):
+                return f"node {node['metadata']['name']} is not Ready"
+            for taint in node["spec"].get("taints") or ():
+                if taint["key"].startswith("node.kubernetes.io/"):
+                    return f"node {node['metadata']['name']} has taint {taint['key']}"
+        client.request("GET", "/api/v1/namespaces/default/serviceaccounts/default")
+    except NotFoundError:
+        return "namespace default has no ServiceAccount yet"
+    except (APIError, ClusterError) as e:
+        return str(e)
+    return "" if nodes else "there is no node"
+
+
+def _identities(
+    folder: Path, node: Any, client: Client
+) -> Callable[[str, Sequence[str]], Path]:
+    """Sign identities with the cluster's own authority, which the node keeps."""
+
+    def read(path: str) -> bytes:
+        code, output = node.exec_run(["cat", path])
+        if code != 0:
+            raise ClusterError(f"{node.name}: {path}: {output.decode(errors='replace')}")
+        return bytes(output)
+
+    def identity(user: str, groups: Sequence[str] = ()) -> Path:
+        pki = "/etc/kubernetes/pki/ca"
+        authority = certs.Authority(certs.KeyPair(read(f"{pki}.crt"), read(f"{pki}.key")))
+        return kubeconfig.write(
+            folder / "kubeconfigs" / f"{user.replace(':', '-')}.json",
+            server=client.server,
+            ca=authority.certificate,
+            user=user,
+            pair=authority.client(user, groups),
+        )
+
+    return identity
+
+
+class _NodeLogs(dict[str, "Path"]):
+    """Component name to log file; the files are fetched from the nodes when asked for."""
+
+    def __init__(self, folder: Path, nodes: Sequence[Any]) -> None:
+        super().__init__()
+        self._folder = folder / "node-logs"
+        self._nodes = nodes
+
+    def items(self) -> Any:
+        self._fetch()
+        return super().items()
+
+    def _fetch(self) -> None:
+        self._folder.mkdir(exist_ok=True)
+        script = ["sh", "-c", "tail -n 300 /var/log/containers/kube-*.log; true"]
+        for node in self._nodes:
+            path = self._folder / f"{node.name}.log"
+            _, output = node.exec_run(script)
+            path.write_bytes(output)
+            self[node.name] = path
