@@ -7,6 +7,7 @@ test may do with objects live elsewhere.
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import os
 import ssl
@@ -89,7 +90,9 @@ class Client:
         kubeconfig: The file that the client was made from.
     """
 
-    def __init__(self, server: str, tls: ssl.SSLContext, headers: dict[str, str]) -> None:
+    def __init__(
+        self, server: str, tls: ssl.SSLContext, headers: dict[str, str]
+    ) -> None:
         self.server = server
         self.kubeconfig = Path()
         self._pool = urllib3.PoolManager(
@@ -210,7 +213,9 @@ class Client:
             if refresh or not self._resources:
                 found: list[Resource] = []
                 for root in ("/api", "/apis"):
-                    found += _parse_discovery(self.request("GET", root, accept=_DISCOVERY))
+                    found += _parse_discovery(
+                        self.request("GET", root, accept=_DISCOVERY)
+                    )
                 self._resources = found
             return self._resources
 
@@ -278,10 +283,9 @@ class Watch:
 
     def close(self) -> None:
         """End the iteration, also one that waits in another thread."""
-        try:
+        # Errors say that it ended by itself.
+        with contextlib.suppress(ValueError, OSError, RuntimeError):
             self._response.shutdown()
-        except (ValueError, OSError, RuntimeError):
-            pass  # it ended by itself
 
 
 def _is_named(resource: Resource, name: str) -> bool:
@@ -384,7 +388,7 @@ def _data(
     if value := section.get(key):
         return base64.b64decode(value) if encoded else str(value).encode()
     if value := section.get(file_key):
-        return (base / value).read_bytes()
+        return Path(base / value).read_bytes()
     return None
 
 

@@ -6,7 +6,6 @@ import time
 from concurrent.futures import Future
 from concurrent.futures import wait as wait_for_futures
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from pytest_kube import manifests
@@ -21,6 +20,7 @@ from pytest_kube.errors import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
     from contextlib import AbstractContextManager
+    from pathlib import Path
 
     from pytest_kube.client import Client
     from pytest_kube.settings import Profile, Settings
@@ -144,7 +144,10 @@ class Cluster:
             self.client.request("POST", _CRDS, query=strict, body=crd)
         except ConflictError:
             there = self.client.request("GET", f"{_CRDS}/{name}")
-            metadata = {"name": name, "resourceVersion": there["metadata"]["resourceVersion"]}
+            metadata = {
+                "name": name,
+                "resourceVersion": there["metadata"]["resourceVersion"],
+            }
             ours = self.client.request(
                 "PUT",
                 f"{_CRDS}/{name}",
@@ -153,8 +156,8 @@ class Cluster:
             )
             if ours["spec"] != there["spec"]:
                 raise ClusterError(
-                    f"CRD {name} from {source} is installed already with other content; "
-                    "delete the one in the cluster, or name one of the two files only"
+                    f"CRD {name} from {source} is installed already, with other "
+                    "content; delete the one in the cluster, or name only one file"
                 ) from None
         except APIError as e:
             raise ManifestError(
@@ -202,7 +205,9 @@ class Cluster:
             for condition in conditions:
                 condition["lastTransitionTime"] = "2020-01-01T00:00:00Z"
             self.client.patch(
-                f"{_CRDS}/{name}/status", {"status": {"conditions": conditions}}, type_="merge"
+                f"{_CRDS}/{name}/status",
+                {"status": {"conditions": conditions}},
+                type_="merge",
             )
         return True
 

@@ -7,7 +7,6 @@ object that lacks what they look for, or has it in another shape, does not satis
 from __future__ import annotations
 
 import json
-import math
 import operator
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -16,25 +15,46 @@ from pathlib import PurePath
 from typing import Any
 
 Predicate = Callable[[Mapping[str, Any] | None], object]
-_Step = Callable[[Any], Iterable[Any]]
+"""A callable of the object, or of ``None`` when there is none."""
 
+_Step = Callable[[Any], Iterable[Any]]
 _ANY = object()
 
-_FORMS = """a condition in kubectl's words is one of
-  condition=Ready
-  condition=Ready=False
-  jsonpath={.status.phase}=Running
-  jsonpath={.status.loadBalancer.ingress}
-  create
-  delete"""
+_NAME = r"((?:\\.|[^\s\\.,=<>!?*@$'\"()\[\]{}])+)"
+_QUOTED = r"""\s*(?:'((?:\\.|[^'\\])*)'|"((?:\\.|[^"\\])*)")\s*"""
+_INTEGER = r"\s*(-?\d+)\s*(?!\s*[:\d])"
+_SLICE = r"\s*(-?\d+)?\s*:\s*(-?\d+)?\s*(?::\s*([1-9]\d*)?\s*)?"
+_OPERATORS: dict[str, Callable[[Any, Any], bool]] = {
+    "==": operator.eq,
+    "!=": operator.ne,
+    "<=": operator.le,
+    ">=": operator.ge,
+    "<": operator.lt,
+    ">": operator.gt,
+}
+
+# How many replicas exist, are of the current revision, are available.
+_COUNTS = {
+    "DaemonSet": (
+        "currentNumberScheduled",
+        "updatedNumberScheduled",
+        "numberAvailable",
+    ),
+    "Deployment": ("replicas", "updatedReplicas", "availableReplicas"),
+    "ReplicaSet": ("replicas", "replicas", "availableReplicas"),
+    "StatefulSet": ("replicas", "updatedReplicas", "availableReplicas"),
+}
+# Built-in kinds with a spec that nothing reports on.
+_WITHOUT_STATUS = """CSIDriver CSINode CronJob DeviceClass IngressClass Lease LimitRange
+    MutatingAdmissionPolicy MutatingAdmissionPolicyBinding NetworkPolicy
+    ResourceClaimTemplate ResourceSlice Service ValidatingAdmissionPolicyBinding"""
 
 
 @dataclass(frozen=True)
 class Condition:
     """A named predicate; the name is what a timeout reports.
 
-    Conditions are combined by ``&``, ``|`` and ``~``, with each other and with plain
-    functions.
+    Conditions combine by ``&``, ``|`` and ``~``, also with plain functions.
     """
 
     name: str
@@ -43,32 +63,30 @@ class Condition:
     def __call__(self, obj: Mapping[str, Any] | None) -> bool:
         return bool(self.holds(obj))
 
-    def __and__(self, other: Predicate) -> Condition:
-        right = as_condition(other)
-        return Condition(
-            f"({self.name} and {right.name})", lambda obj: self(obj) and right(obj)
-        )
+    def __and__(self, other: Predicate | str) -> Condition:
+        also = as_condition(other)
+        name = f"({self.name} and {also.name})"
+        return Condition(name, lambda obj: self(obj) and also(obj))
 
-    def __or__(self, other: Predicate) -> Condition:
-        right = as_condition(other)
-        return Condition(
-            f"({self.name} or {right.name})", lambda obj: self(obj) or right(obj)
-        )
+    def __or__(self, other: Predicate | str) -> Condition:
+        also = as_condition(other)
+        name = f"({self.name} or {also.name})"
+        return Condition(name, lambda obj: self(obj) or also(obj))
 
-    def __rand__(self, other: Predicate) -> Condition:
+    def __rand__(self, other: Predicate | str) -> Condition:
         return as_condition(other) & self
 
-    def __ror__(self, other: Predicate) -> Condition:
+    def __ror__(self, other: Predicate | str) -> Condition:
         return as_condition(other) | self
 
     def __invert__(self) -> Condition:
         return Condition(f"not {self.name}", lambda obj: not self(obj))
 
     def __bool__(self) -> bool:
-        # "ready and exists" would silently be just the latter.
+        # Else "ready and exists" would silently be just the latter.
         raise TypeError(
-            f"the condition {self.name!r} has no truth value by itself; combine"
-            " conditions by & | ~, and call them with an object"
+            f"the condition {self.name!r} is neither true nor false; combine conditions"
+            " by & | ~, and ask them by a call with the object"
         )
 
 
@@ -77,16 +95,15 @@ def condition(
 ) -> Condition:
     """Hold when the object reports status condition *type_* as *status*.
 
-    Like kubectl, regardless of case, and only if what is reported is not older than
-    the spec: an ``observedGeneration`` below ``metadata.generation`` does not count.
+    Like kubectl, regardless of case, and only if it was reported on the latest spec:
+    an ``observedGeneration`` below ``metadata.generation`` does not count.
     """
 
     def holds(obj: Mapping[str, Any] | None) -> bool:
         found = _reported(obj, type_)
         return (
-            found is not None
-            and str(found.get("status")).casefold() == str(status).casefold()
-            and reason in {None, found.get("reason")}
+            str(found.get("status")).casefold() == str(status).casefold()
+            and (reason is None or found.get("reason") == reason)
             and _observed(obj, found)
         )
 
@@ -104,31 +121,37 @@ def deleted_uid(uid: str) -> Condition:
 
     def holds(obj: Mapping[str, Any] | None) -> bool:
         # A recreated object would otherwise look as if it had never been deleted.
-        return obj is None or _at(obj, "metadata", "uid") != uid
+        present = _at(obj, "metadata", "uid")
+        return obj is None or (present is not None and present != uid)
 
     return Condition("deleted", holds)
 
 
 def field(path: str, value: object = _ANY) -> Condition:
-    """Hold when the field at *path* has *value*; without one, when it is not null.
+    """Hold when the field at *path* is *value*; without one, when it is not null.
 
     Args:
         path: Names and indexes: ``status.readyReplicas``,
             ``spec.containers[0].image``, ``metadata.labels["app.kubernetes.io/name"]``.
-        value: JSON data; ``None`` for an absent or null field; or a predicate, which
-            is asked only about a field that is there.
+        value: JSON data; ``None`` for a field that is absent or null; or a predicate,
+            which is asked about the value of a field that is there.
 
     Raises:
-        ValueError: *path* has another syntax.
+        ValueError: *path* is not written like that; the text points to the place.
     """
     parser = _Parser(path, "field path", plain=True)
-    steps = parser.path(end="")
+    steps = parser.expression()
+    parser.need(r"\Z", ".name, [index] or the end")
 
     def holds(obj: Mapping[str, Any] | None) -> object:
-        found = next(_walk(obj, steps), None)
+        found = next(iter(_find(obj, steps)), None)
+        if value is None:
+            return obj is not None and found is None
         if found is None or value is _ANY:
-            return found is not None or (value is None and obj is not None)
-        return value(found) if callable(value) else _equal(found, value)
+            return found is not None
+        if callable(value):
+            return value(found)
+        return isinstance(found, bool) == isinstance(value, bool) and found == value
 
     if value is _ANY:
         return Condition(f"{path} present", holds)
@@ -140,46 +163,52 @@ def field(path: str, value: object = _ANY) -> Condition:
 def jsonpath(expression: str, value: object = None) -> Condition:
     """Hold when kubectl's JSONPath *expression* finds something, or finds *value*.
 
-    Like ``kubectl wait``: one scalar must be found, and it is compared as the text
-    that kubectl prints. Null counts as nothing. Understood are children, indexes,
-    slices, ``*``, unions, ``..`` and filters; one expression, not a template.
+    Like ``kubectl wait``: with a value, one scalar must be found, and is compared as
+    the text that kubectl prints. Null counts as nothing. Children, indexes, slices,
+    unions, ``*``, ``..`` and filters are understood; one expression, no template.
 
     Raises:
-        ValueError: *expression* has another syntax.
+        ValueError: *expression* is not one; the text points to the place.
     """
     parser = _Parser(expression, "JSONPath")
-    return _jsonpath(parser, parser.expression(end=""), value)
+    steps = parser.expression()
+    parser.need(r"\s*\Z", "the end")
+    return _jsonpath(parser, steps, value)
 
 
 def parse(text: str) -> Condition:
     """Return the condition that ``kubectl wait --for=TEXT`` waits for.
 
     Raises:
-        ValueError: *text* is nothing that kubectl accepts there.
+        ValueError: kubectl does not accept *text* there; the error lists the forms.
     """
     form, _, rest = text.strip().partition("=")
-    if form == "condition" and rest.strip("="):
-        type_, equals, status = rest.partition("=")
-        if type_ and (status or not equals):
-            return condition(type_, status or "True")
+    if form == "condition" and re.fullmatch(r"[^=]+(=[^=]+)?", rest):
+        return condition(*rest.split("="))
     if form == "jsonpath" and rest:
         parser = _Parser(rest, "JSONPath")
-        steps = parser.expression(end="=")
-        if parser.ended():
-            return _jsonpath(parser, steps, None)
-        # The quotes that a shell would have removed.
-        if value := rest[parser.position + 1 :].strip("'\""):
-            return _jsonpath(parser, steps, value)
-    if text.strip().lower() in {"create", "delete"}:
-        return exists if text.strip().lower() == "create" else deleted
-    raise ValueError(f"{text!r} is no condition; {_FORMS}")
+        steps = parser.expression()
+        value = parser.need(r"\s*(?:\Z|=(.+))", "=value or the end")[1]
+        # The quotes are those that a shell would have removed.
+        return _jsonpath(parser, steps, value and value.strip("'\""))
+    if text.strip() in {"create", "delete"}:
+        return exists if text.strip() == "create" else deleted
+    raise ValueError(
+        f"no condition in kubectl's words: {text!r}; use one of\n"
+        "  condition=Ready\n"
+        "  condition=Ready=False\n"
+        "  jsonpath={.status.phase}=Running\n"
+        "  jsonpath={.status.loadBalancer.ingress}\n"
+        "  create\n"
+        "  delete"
+    )
 
 
-def as_condition(value: Condition | str | Predicate) -> Condition:
+def as_condition(value: Predicate | str) -> Condition:
     """Return *value* as a condition with a name.
 
     Args:
-        value: A condition, a text for `parse`, or a callable, whose errors are its own.
+        value: A condition, a text for `parse`, or a callable; what it raises is its own.
     """
     if isinstance(value, Condition):
         return value
@@ -187,25 +216,275 @@ def as_condition(value: Condition | str | Predicate) -> Condition:
         return parse(value)
     if not callable(value):
         raise TypeError(
-            f"{value!r} is no condition; pass a Condition, a text such as"
+            f"no condition: {value!r}; pass one of pytest_kube.conditions, a text like"
             " 'condition=Ready', or a callable that takes the object or None"
         )
     name = getattr(value, "__name__", type(value).__name__)
-    code = getattr(value, "__code__", None)
-    if name == "<lambda>" and code is not None:
+    if name == "<lambda>":
+        code = value.__code__
         name = f"lambda at {PurePath(code.co_filename).name}:{code.co_firstlineno}"
     return Condition(name, value)
 
 
-def _jsonpath(parser: _Parser, steps: list[_Step], value: object) -> Condition:
-    wanted = None if value is None else _text(value)
+def _at(value: Any, *names: str) -> Any:
+    for name in names:
+        value = value.get(name) if isinstance(value, Mapping) else None
+    return value
 
+
+def _count(obj: Any, *names: str, default: int = 0) -> int:
+    value = _at(obj, *names)
+    return value if isinstance(value, int) else default
+
+
+def _reported(obj: Any, type_: str) -> Mapping[str, Any]:
+    """Return the status condition of that type; empty when it is not reported."""
+    reported = _at(obj, "status", "conditions")
+    for item in reported if isinstance(reported, list) else ():
+        if str(_at(item, "type")).casefold() == type_.casefold():
+            return item if isinstance(item, Mapping) else {}
+    return {}
+
+
+def _observed(obj: Any, reported: Mapping[str, Any]) -> bool:
+    generation = _count(obj, "metadata", "generation")
+    status = _count(obj, "status", "observedGeneration", default=generation)
+    return _count(reported, "observedGeneration", default=status) >= generation
+
+
+def _is_ready(obj: Mapping[str, Any] | None) -> bool:
+    if obj is None or _at(obj, "metadata", "deletionTimestamp"):
+        return False
+    group = str(_at(obj, "apiVersion")).rpartition("/")[0]
+    kind = str(_at(obj, "kind"))
+    if rule := _READY.get((group, kind)):
+        return bool(rule(obj))
+    built_in = "." not in group or group.endswith(".k8s.io")
+    return (built_in and kind in _WITHOUT_STATUS.split()) or _is_current(obj)
+
+
+def _is_current(obj: Mapping[str, Any]) -> bool:
+    """Judge an object of any kind by the conventions for what it reports."""
+    if _at(obj, "spec") is not None and not _at(obj, "status"):
+        return False  # nothing has looked at it yet
+    if not _observed(obj, {}) or (condition("Reconciling") | condition("Stalled"))(obj):
+        return False
+    positive = [type_ for type_ in ("Ready", "Available") if _reported(obj, type_)]
+    return not positive or condition(positive[0])(obj)
+
+
+def _is_rolled_out(obj: Mapping[str, Any] | None) -> bool:
+    """Tell whether all replicas exist in their current revision and are available."""
+    kind = str(_at(obj, "kind"))
+    present, updated, available = (_count(obj, "status", n) for n in _COUNTS[kind])
+    wanted = _count(obj, "spec", "replicas", default=1)
+    if kind == "DaemonSet":
+        wanted = _count(obj, "status", "desiredNumberScheduled")
+    strategy = _at(obj, "spec", "updateStrategy")
+    partition = _count(strategy, "rollingUpdate", "partition")
+    return (
+        _at(obj, "status", "observedGeneration") is not None
+        and _observed(obj, {})
+        and present == wanted
+        and available >= wanted
+        and (updated >= wanted - partition or _at(strategy, "type") == "OnDelete")
+    )
+
+
+exists = Condition("exists", lambda obj: obj is not None)
+"""Hold when the object is there."""
+
+deleted = Condition("deleted", lambda obj: obj is None)
+"""Hold when the object is gone; a namesake created since hides that: `deleted_uid`."""
+
+ready = Condition("ready", _is_ready)
+"""Hold when the object is in service, as far as its kind tells.
+
+Workloads: rolled out, all replicas available. Pod, Node: Ready. Job: Complete. CRD:
+Established. PersistentVolumeClaim: Bound. Namespace: Active. Service and other kinds
+without a status: exists. Every other kind: the latest spec was seen, nothing is
+reported as Reconciling or Stalled, and Ready, or else Available, is true if reported;
+with a spec but no status it is not ready. Nothing that is being deleted is ready.
+"""
+
+_READY: dict[tuple[str, str], Predicate] = {
+    ("", "Namespace"): phase("Active"),
+    ("", "Node"): condition("Ready"),
+    ("", "PersistentVolumeClaim"): phase("Bound"),
+    ("", "Pod"): condition("Ready"),
+    ("apiextensions.k8s.io", "CustomResourceDefinition"): condition("Established"),
+    ("batch", "Job"): condition("Complete"),
+    **{("apps", kind): _is_rolled_out for kind in _COUNTS},
+}
+
+
+def _text(value: object) -> str:
+    """Return a scalar as kubectl prints it."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, float) and value.is_integer() and abs(value) < 1e21:  # noqa: PLR2004 - where Go turns to exponents
+        value = int(value)
+    return json.dumps(value, default=repr)
+
+
+def _jsonpath(parser: _Parser, steps: list[_Step], value: object) -> Condition:
     def holds(obj: Mapping[str, Any] | None) -> bool:
-        found = [item for item in _walk(obj, steps) if item is not None]
-        if wanted is None:
+        found = [item for item in _find(obj, steps) if item is not None]
+        if value is None:
             return bool(found)
         single = len(found) == 1 and not isinstance(found[0], Mapping | list)
-        return single and _text(found[0]) == wanted
+        return single and _text(found[0]) == _text(value)
 
-    name = f"{{{parser.source}}}"
-    return Condition(name if wanted is None else f"{name} = {wanted}", holds)
+    equals = "" if value is None else f" = {_text(value)}"
+    return Condition(f"{{{parser.source}}}{equals}", holds)
+
+
+def _find(value: Any, steps: Iterable[_Step]) -> list[Any]:
+    found = [] if value is None else [value]
+    for step in steps:
+        found = [result for item in found for result in step(item)]
+    return found
+
+
+def _child(name: str) -> _Step:
+    return lambda v: [v[name]] if isinstance(v, Mapping) and name in v else []
+
+
+def _slice(part: slice) -> _Step:
+    return lambda v: v[part] if isinstance(v, list) else []
+
+
+def _index(index: int) -> _Step:
+    # [-1:0] would be empty.
+    return _slice(slice(index, index + 1 or None))
+
+
+def _children(value: Any) -> Iterable[Any]:
+    if isinstance(value, Mapping):
+        return value.values()
+    return value if isinstance(value, list) else ()
+
+
+def _descendants(value: Any) -> Iterator[Any]:
+    waiting = [value]
+    while waiting:
+        yield (item := waiting.pop())
+        waiting += reversed(list(_children(item)))
+
+
+def _compare(left: list[Any], name: str, right: list[Any]) -> bool:
+    if len(left) != 1 or len(right) != 1:
+        return False
+    kinds = {
+        float if isinstance(item, int) and not isinstance(item, bool) else type(item)
+        for item in (left[0], right[0])
+    }
+    comparable = len(kinds) == 1 and kinds <= {bool, float, str}
+    return comparable and _OPERATORS[name](left[0], right[0])
+
+
+class _Parser:
+    """Reads one path from left to right, and points to what it does not understand.
+
+    A *plain* path has names and indexes only.
+    """
+
+    def __init__(self, text: str, what: str, *, plain: bool = False) -> None:
+        self.text, self.what, self.plain = text, what, plain
+        self.position = 0
+        self.source = text
+
+    def take(self, pattern: str) -> re.Match[str] | None:
+        if match := re.compile(pattern).match(self.text, self.position):
+            self.position = match.end()
+        return match
+
+    def need(self, pattern: str, expected: str) -> re.Match[str]:
+        if match := self.take(pattern):
+            return match
+        raise ValueError(
+            f"{self.what}: expected {expected}\n  {self.text}\n  {' ' * self.position}^"
+        )
+
+    def expression(self) -> list[_Step]:
+        """Read a path with or without braces and root."""
+        braces = self.take(r"\s*\{\s*")
+        start = self.position
+        root = not self.plain and self.take(r"[$@]")
+        steps = self.steps()
+        if not steps and not root:
+            self.need(r"(?!)", ".name or [index]")
+        self.source = self.text[start : self.position]
+        if braces:
+            self.need(r"\s*\}", ".name, [index] or }")
+        return steps
+
+    def steps(self) -> list[_Step]:
+        found: list[_Step] = []
+        dot = r"\.?"
+        while True:
+            if not self.plain and self.take(r"\.\."):
+                found.append(_descendants)
+                dot = ""
+                continue
+            if match := self.take(dot + _NAME):
+                found.append(_child(_unescaped(match[1])))
+            elif not self.plain and self.take(rf"{dot}\*"):
+                found.append(_children)
+            elif self.take(r"\.?\["):
+                found.append(self.selectors())
+            else:
+                return found
+            dot = r"\."
+
+    def selectors(self) -> _Step:
+        found: list[_Step] = []
+        while not found or (not self.plain and self.take(",")):
+            if match := self.take(_QUOTED):
+                found.append(_child(_unescaped(match[1] or match[2] or "")))
+            elif match := self.take(_INTEGER):
+                found.append(_index(int(match[1])))
+            elif self.plain:
+                self.need(r"(?!)", 'an index or a "key"')
+            elif self.take(r"\s*\*\s*"):
+                found.append(_children)
+            elif self.take(r"\s*\?\s*\("):
+                found.append(self.filter())
+            else:
+                match = self.need(_SLICE, "an index, a slice, a 'key', * or ?(filter)")
+                found.append(
+                    _slice(slice(*(int(n) if n else None for n in match.groups())))
+                )
+        self.need(r"\]", "]")
+        return lambda v: [result for step in found for result in step(v)]
+
+    def filter(self) -> _Step:
+        left = self.operand()
+        name = self.take(r"==|!=|<=|>=|<|>")
+        right = self.operand() if name else left
+        self.need(r"\)\s*", "a comparison or )")
+
+        def passes(item: Any) -> bool:
+            if name is None:
+                return bool(left(item))
+            return _compare(left(item), name[0], right(item))
+
+        return lambda v: (
+            [item for item in v if passes(item)] if isinstance(v, list) else []
+        )
+
+    def operand(self) -> Callable[[Any], list[Any]]:
+        if match := self.take(_QUOTED):
+            text = _unescaped(match[1] or match[2] or "")
+            return lambda _: [text]
+        if match := self.take(r"\s*(-?\d+(?:\.\d+)?|true|false)\s*"):
+            value = json.loads(match[1])
+            return lambda _: [value]
+        self.need(r"\s*@", '@.path, "text", a number, true or false')
+        steps = self.steps()
+        self.take(r"\s*")
+        return lambda item: _find(item, steps)
+
+
+def _unescaped(text: str) -> str:
+    return re.sub(r"\\(.)", r"\1", text)

@@ -1,4 +1,4 @@
-"""The exceptions of pytest-kube. Every text says what was wanted, seen, and can be done.
+"""The exceptions of pytest-kube: what was wanted, what was seen, what can be done.
 
 The tree::
 

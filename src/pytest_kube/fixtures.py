@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from pytest_kube.kube import Kube
     from pytest_kube.session import Session
 
+SESSION = pytest.StashKey["Session"]()
+
 NOT_ASKED = "needs a cluster: pytest --kube=kwok (or envtest, kind)"
 
 NAMES = (
@@ -98,12 +100,14 @@ def kube_controller(
 
 
 def _session(config: pytest.Config) -> Session:
-    from pytest_kube.plugin import SESSION
-
-    session = config.stash.get(SESSION, None)
-    if session is None:
+    if SESSION not in config.stash:
         pytest.skip(NOT_ASKED)
-    return session
+    return config.stash[SESSION]
+
+
+def need_cluster(items: list[pytest.Item]) -> bool:
+    """Say whether any of the collected tests uses a fixture of ours."""
+    return any(set(NAMES) & set(getattr(i, "fixturenames", ())) for i in items)
 
 
 MARKER_ARGUMENTS = ("crds", "manifests", "controller", "isolation")

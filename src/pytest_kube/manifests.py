@@ -119,7 +119,7 @@ def read(source: Source, *, base: Path | None = None) -> list[Document]:
 
 def dump(objects: Mapping[str, Any] | Iterable[Mapping[str, Any]]) -> str:
     """Return the objects as YAML for people, from which kubectl reads the same."""
-    import yaml  # noqa: PLC0415 - no price for those who read no manifest
+    import yaml
 
     return "---\n".join(
         yaml.dump(
@@ -209,7 +209,7 @@ def _read_file(path: Path) -> list[Document]:
 
 
 def _parse(text: str, source: Path | None) -> Iterator[Document]:
-    import yaml  # noqa: PLC0415 - see dump
+    import yaml
 
     try:
         documents = _parse_json(text, source) or [
@@ -399,7 +399,7 @@ def _at(node: Any, source: Path | None) -> Document:
 @cache
 def _loader() -> Any:
     """Return the parser class, which leaves the meaning of scalars open."""
-    import yaml  # noqa: PLC0415 - see dump
+    import yaml
 
     class Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
         def resolve(self, kind: Any, _value: Any, implicit: Any) -> str:
@@ -411,7 +411,7 @@ def _loader() -> Any:
 @cache
 def _dumper() -> Any:
     """Return the printer class, which quotes what kubectl would read otherwise."""
-    import yaml  # noqa: PLC0415 - see dump
+    import yaml
 
     class Dumper(getattr(yaml, "CSafeDumper", yaml.SafeDumper)):  # type: ignore[misc]
         def ignore_aliases(self, _: Any) -> bool:

@@ -6,29 +6,28 @@ imports pytest and the standard library only.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
 from pytest_kube.fixtures import (  # noqa: F401  # registered by being here
+    SESSION,
     kube,
     kube_client,
     kube_cluster,
     kube_controller,
     kube_namespace,
+    need_cluster,
     run_controller,
 )
 
 if TYPE_CHECKING:
     from collections.abc import Generator
 
-    from pytest_kube.session import Session
-
-SESSION = pytest.StashKey["Session"]()
 
 MARKER = (
-    "kube(crds=[...], manifests=[...], controller='...', isolation='namespace'|'none'): "
-    "what the test needs of its cluster, beyond the ini values of the same names"
+    "kube(crds=[...], manifests=[...], controller='...', isolation='...'): "
+    "what the test needs of its cluster, beyond the ini values kube_crds and so on"
 )
 
 OPTIONS = {
@@ -39,8 +38,7 @@ OPTIONS = {
     "--kube-timeout": ("SECONDS", "How long a wait takes at most (default: 10)."),
     "--kube-binaries": (
         "auto|PATH",
-        "Folder with kube-apiserver, etcd and the others. auto looks for them, "
-        "downloads them or builds them (default: auto).",
+        "Folder with kube-apiserver, etcd and so on (default: auto, find them).",
     ),
     "--kube-isolation": (
         "namespace|none",
@@ -83,7 +81,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         parser.addini(name, f"Same as {option}.", default=None)
     parser.addini(
         "kube_crds",
-        "Files and folders with CRDs, installed once per cluster before the first test.",
+        "Files and folders with CRDs, installed once per cluster, before any test.",
         type="args",
     )
     parser.addini(
@@ -121,12 +119,10 @@ def pytest_report_collectionfinish(
 ) -> str | None:
     """Start the cluster if a collected test needs it, and say how long it took."""
     session = config.stash.get(SESSION, None)
-    return session.start_for(items) if session else None
+    return session.start_early() if session and need_cluster(items) else None
 
 
-def pytest_collection_modifyitems(
-    config: pytest.Config, items: list[pytest.Item]
-) -> None:
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Check the markers before anything is started."""
     from pytest_kube.fixtures import check_markers
 
@@ -135,7 +131,7 @@ def pytest_collection_modifyitems(
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(
-    item: pytest.Item, call: pytest.CallInfo[Any]
+    item: pytest.Item,
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """Collect diagnostics of a test, before its fixtures are torn down."""
     report = yield

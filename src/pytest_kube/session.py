@@ -66,13 +66,9 @@ class Session:
             text += f", Kubernetes {resolve_version(self.settings.version)}"
         return text
 
-    def start_for(self, items: list[pytest.Item]) -> str | None:
-        """Start the cluster if an item needs it; return the line that says so."""
-        from pytest_kube.fixtures import NAMES
-
+    def start_early(self) -> str | None:
+        """Start the cluster before the first test; return the line that says so."""
         if self._config.option.collectonly:
-            return None
-        if not any(set(NAMES) & set(getattr(i, "fixturenames", ())) for i in items):
             return None
         try:
             self.cluster()
@@ -189,7 +185,9 @@ class Session:
         from kubernetes.dynamic import DynamicClient
 
         cluster = kube.cluster
-        api = kubernetes_config.new_client_from_config(config_file=str(cluster.kubeconfig))
+        api = kubernetes_config.new_client_from_config(
+            config_file=str(cluster.kubeconfig)
+        )
         cache = cluster.launcher.directory / "kubernetes-client-discovery.json"
         with api:
             # By default it caches in a file named after the server's URL, which the
@@ -214,7 +212,9 @@ class Session:
                     wide=self.settings.isolation == "none",
                 )
                 work = runner.load(spec, surroundings, **options)
-                running = runner.running(work, surroundings, timeout=self.settings.timeout)
+                running = runner.running(
+                    work, surroundings, timeout=self.settings.timeout
+                )
                 controller = stack.enter_context(running)
                 kube.controllers.append(controller)
                 return controller
@@ -230,7 +230,7 @@ class Session:
                 "kube_controller in the ini file, for example kopf:src/operator.py, or "
                 "use @pytest.mark.kube(controller=…)"
             )
-        return spec  # type: ignore[no-any-return]
+        return spec
 
     def _identity(self, cluster: Cluster, name: str) -> Path:
         if name not in self._identities:
@@ -240,7 +240,7 @@ class Session:
     # --- diagnostics --------------------------------------------------------
 
     def collect(self, item: pytest.Item, report: pytest.TestReport) -> None:
-        """Collect diagnostics of a test that failed, while everything is still there."""
+        """Collect diagnostics of a failed test, while everything is still there."""
         handle = item.stash.get(HANDLE, None)
         wanted = report.failed or (
             self.settings.artifacts == "all" and report.when == "call"
@@ -291,7 +291,9 @@ def _folder_name(nodeid: str) -> str:
 
 
 def _create_namespace(cluster: Cluster, name: str) -> None:
-    cluster.client.request("POST", "/api/v1/namespaces", body={"metadata": {"name": name}})
+    cluster.client.request(
+        "POST", "/api/v1/namespaces", body={"metadata": {"name": name}}
+    )
     # Pods need it. The controller-manager would make it in a moment.
     with contextlib.suppress(ConflictError):
         cluster.client.request(

@@ -139,7 +139,8 @@ def read(config: pytest.Config) -> Settings:
         offline=_flag(_text(config, "kube_offline")),
         isolation=_choice(config, "kube_isolation", get_args(Isolation)),
         artifacts=_choice(config, "kube_artifacts", get_args(Artifacts)),
-        artifacts_dir=root / (_text(config, "kube_artifacts_dir") or ".pytest-kube/artifacts"),
+        artifacts_dir=root
+        / (_text(config, "kube_artifacts_dir") or ".pytest-kube/artifacts"),
         crds=_paths(config, "kube_crds"),
         manifests=_paths(config, "kube_manifests"),
         controller=str(config.getini("kube_controller") or ""),
@@ -321,12 +322,12 @@ class _ProfileReader:
         return values
 
     def _pairs(self, node: yaml.Node, what: str) -> list[tuple[Any, Any]]:
-        if node.id != "mapping":
+        if _shape(node) != "mapping":
             raise self.fail(node, f"{what}: expected a mapping, got {_kind(node)}")
         return list(node.value)
 
     def scalar(self, node: yaml.Node, what: str) -> str:
-        if node.id != "scalar":
+        if _shape(node) != "scalar":
             raise self.fail(node, f"{what}: expected text, got {_kind(node)}")
         return str(node.value)
 
@@ -338,12 +339,12 @@ class _ProfileReader:
         return value
 
     def boolean(self, node: yaml.Node, what: str) -> bool:
-        if node.id != "scalar" or node.value not in {"true", "false"}:
+        if _shape(node) != "scalar" or node.value not in {"true", "false"}:
             raise self.fail(node, f"{what}: expected true or false, got {_kind(node)}")
         return bool(node.value == "true")
 
     def number(self, node: yaml.Node, what: str) -> int:
-        if node.id != "scalar" or not str(node.value).isdigit():
+        if _shape(node) != "scalar" or not str(node.value).isdigit():
             raise self.fail(node, f"{what}: expected a number, got {_kind(node)}")
         return int(node.value)
 
@@ -360,7 +361,7 @@ class _ProfileReader:
         self, read_value: Callable[[yaml.Node, str], Any]
     ) -> Callable[[yaml.Node, str], tuple[Any, ...]]:
         def read_list(node: yaml.Node, what: str) -> tuple[Any, ...]:
-            if node.id != "sequence":
+            if _shape(node) != "sequence":
                 raise self.fail(node, f"{what}: expected a list, got {_kind(node)}")
             return tuple(
                 read_value(v, f"{what}[{i}]") for i, v in enumerate(node.value)
@@ -369,7 +370,7 @@ class _ProfileReader:
         return read_list
 
     def nodes(self, node: yaml.Node, what: str) -> tuple[NodeGroup, ...]:
-        if node.id == "scalar":
+        if _shape(node) == "scalar":
             return (NodeGroup(count=self.number(node, what)),)
         groups: tuple[NodeGroup, ...] = self.list_of(self.node_group)(node, what)
         names = [g.name for g in groups]
@@ -389,7 +390,11 @@ class _ProfileReader:
         return NodeGroup(**self.mapping(node, what, readers))
 
 
+def _shape(node: yaml.Node) -> str:
+    return str(node.id)  # type: ignore[attr-defined]  # missing in the type stubs
+
+
 def _kind(node: yaml.Node) -> str:
-    if node.id == "scalar":
+    if _shape(node) == "scalar":
         return f"{node.value!r}" if node.value else "nothing"
-    return "a list" if node.id == "sequence" else "a mapping"
+    return "a list" if _shape(node) == "sequence" else "a mapping"

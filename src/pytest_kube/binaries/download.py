@@ -218,7 +218,7 @@ class _Job:
 
 def _pool(url: str) -> urllib3.PoolManager:
     """Return a pool that goes through the proxy that the environment names, if any."""
-    from urllib.request import getproxies, proxy_bypass  # noqa: PLC0415
+    from urllib.request import getproxies, proxy_bypass
 
     parts = urlsplit(url)
     proxy = getproxies().get(parts.scheme)
@@ -233,7 +233,7 @@ def _checksum(asset: releases.Asset, text: str) -> str:
     """Find the checksum of *asset* in the document that *text* is, or nothing."""
     name = asset.filename
     if asset.checksums.endswith(".yaml"):
-        import yaml  # noqa: PLC0415
+        import yaml
 
         files = yaml.safe_load(text)["releases"].values()
         return next((str(r[name]["hash"]) for r in files if name in r), "")

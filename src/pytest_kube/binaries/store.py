@@ -181,7 +181,7 @@ class Store:
         return {name: self._cached(name) for name in names}
 
     def _lock(self, name: str, locks: ExitStack) -> None:
-        from filelock import FileLock, Timeout  # noqa: PLC0415
+        from filelock import FileLock, Timeout
 
         folder = self._cached(name).parent
         folder.mkdir(parents=True, exist_ok=True)
@@ -195,7 +195,7 @@ class Store:
 
     def _download(self, names: Sequence[str]) -> dict[str, str]:
         """Download programs; return the reasons for those that cannot be had."""
-        from pytest_kube.binaries.download import (  # noqa: PLC0415
+        from pytest_kube.binaries.download import (
             Downloader,
             UnavailableError,
         )
@@ -218,7 +218,7 @@ class Store:
         """Build the programs whose downloads failed, those of one module together."""
         if not downloads:
             return
-        from pytest_kube.binaries.build import Builder, BuildError  # noqa: PLC0415
+        from pytest_kube.binaries.build import Builder, BuildError
 
         go = shutil.which("go", path=self.environ.get("PATH", ""))
         if go is None:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from pytest_kube.controllers.runner import Controller, Surroundings, Work
 
 GIVEN = ("kubeconfig", "namespace", "stop", "ready")
-"""What a function is given by name, if it has a parameter of that name."""
+"""What a function is given, if it has a parameter of that name."""
 
 
 def imported(module_name: str, attribute: str) -> Callable[..., Any]:
@@ -77,9 +77,9 @@ def work(
         return AsyncWork(name, function, arguments, takes)
     if "stop" not in takes:
         raise ControllerError(
-            f"controller {name}: a function that is not async needs a parameter 'stop', "
-            "a threading.Event that it waits on and that ends it; without one it could "
-            "never be stopped"
+            f"controller {name}: a function that is not async needs a parameter "
+            "'stop', a threading.Event that it waits on and that ends it; without "
+            "one it could never be stopped"
         )
     return ThreadWork(name, function, arguments, takes)
 
@@ -119,7 +119,7 @@ class ThreadWork:
 
 
 class AsyncWork:
-    """A coroutine function: told to stop by an event if it takes one, else cancelled."""
+    """A coroutine function: stopped by an event if it takes one, else cancelled."""
 
     def __init__(
         self,
@@ -170,4 +170,3 @@ class AsyncWork:
     def waiting_for(self) -> str:
         """Say that the coroutine has to call ``ready()``."""
         return "it has a parameter 'ready' and has not called ready() yet"
-

@@ -59,7 +59,9 @@ class ExecutableWork:
             "NAMESPACE": where.namespace,
         }
         name = f"controller-{where.namespace}-{os.path.basename(self._argv[0])}"  # noqa: PTH119
-        self._process = where.launcher.start(name, self._argv, env=env, cwd=where.folder)
+        self._process = where.launcher.start(
+            name, self._argv, env=env, cwd=where.folder
+        )
         controller.ready()
         code = self._process.exited.result()
         for line in self._process.log_tail(lines=1000).splitlines():

@@ -1,4 +1,4 @@
-"""kopf operators: own thread, own loop, own registry, ready when their watches are open."""
+"""kopf operators: own thread, loop and registry; ready when their watches are open."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import importlib.util
 import logging
 import sys
 import traceback
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pytest_kube.client import kubeconfig_credentials
@@ -17,6 +16,7 @@ from pytest_kube.errors import ControllerError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+    from pathlib import Path
     from types import SimpleNamespace
 
     from pytest_kube.controllers.runner import Controller, Surroundings
@@ -136,7 +136,7 @@ class KopfWork:
         }
 
     async def _session(self, controller: Controller) -> Any:
-        """Make the HTTP session of the operator: our identity, and a look at its watches."""
+        """Make the operator's HTTP session: our identity, and a look at its watches."""
         import aiohttp
 
         def note_watch(_: Any, __: SimpleNamespace, params: Any) -> None:
@@ -196,7 +196,7 @@ class KopfWork:
         sys.modules[name] = module
         self._cleanup.callback(sys.modules.pop, name, None)
         with self._fresh_registry() as registry:
-            self._import(lambda: spec.loader.exec_module(module))  # type: ignore[union-attr]
+            self._import(lambda: spec.loader.exec_module(module))
         return registry
 
     def _load_module(self, name: str) -> Any:
@@ -216,7 +216,8 @@ class KopfWork:
         except Exception as e:
             where = "".join(traceback.format_exception(e)[-3:]).rstrip()
             raise ControllerError(
-                f"controller {self.name}: importing it failed: {type(e).__name__}: {e}\n"
+                f"controller {self.name}: importing it failed: "
+                f"{type(e).__name__}: {e}\n"
                 + "\n".join(f"    {line}" for line in where.splitlines())
             ) from e
 
@@ -239,7 +240,9 @@ def _import_kopf() -> Any:
             "kopf is not installed in the environment of pytest; pip install kopf"
         ) from e
     if not hasattr(kopf, "AiohttpSession"):
-        raise ControllerError("this kopf is too old; pytest-kube needs kopf 1.45 or newer")
+        raise ControllerError(
+            "this kopf is too old; pytest-kube needs kopf 1.45 or newer"
+        )
     return kopf
 
 

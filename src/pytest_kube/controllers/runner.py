@@ -195,8 +195,9 @@ class Controller:
             stack = "".join(traceback.format_stack(frame)) if frame else ""
             elapsed = STOP_TIMEOUT + time.monotonic() - deadline
             raise ControllerError(
-                f"controller {self.name} did not stop within {elapsed:.0f} s; its thread "
-                f"goes on and may disturb the tests to come. It hangs in:\n{stack}"
+                f"controller {self.name} did not stop within {elapsed:.0f} s; its "
+                "thread goes on and may disturb the tests to come. It hangs in:\n"
+                f"{stack}"
             )
 
     def _run(self) -> None:

@@ -1,1 +1,1 @@
-"""The local processes of envtest and kwok clusters, and what they need to trust each other."""
+"""The local processes of envtest and kwok clusters, and how they trust each other."""

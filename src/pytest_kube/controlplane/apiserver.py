@@ -21,7 +21,9 @@ def flags(
         service_accounts: Whether a controller-manager makes the ServiceAccounts that
             pods need; without one, pods are admitted without.
     """
-    disabled = {} if service_accounts else {"disable-admission-plugins": "ServiceAccount"}
+    disabled = (
+        {} if service_accounts else {"disable-admission-plugins": "ServiceAccount"}
+    )
     return {
         "etcd-servers": f"https://127.0.0.1:{etcd_port}",
         "etcd-cafile": str(pki / "ca.crt"),

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 
 def flags(*, kubeconfig: Path, pki: Path, port: int) -> Mapping[str, str]:
-    """Return the flags; it shares the control plane with nobody, so it elects nobody."""
+    """Return the flags; it is the only one, so it elects no leader."""
     return {
         "kubeconfig": str(kubeconfig),
         "bind-address": "127.0.0.1",

@@ -45,7 +45,9 @@ def write(path: Path, *, server: str, ca: bytes, user: str, pair: KeyPair) -> Pa
         ],
     }
     path.parent.mkdir(parents=True, exist_ok=True)
-    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as f:
+    with os.fdopen(
+        os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w"
+    ) as f:
         json.dump(config, f, indent=1)
     return path
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import concurrent.futures
 import contextlib
+import ssl
 import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -93,7 +94,10 @@ class Plane:
         self._run(
             "etcd",
             etcd.flags(
-                data=folder / "etcd", pki=self.pki, port=etcd_port, peer_port=next(ports)
+                data=folder / "etcd",
+                pki=self.pki,
+                port=etcd_port,
+                peer_port=next(ports),
             ),
         )
         self._run(
@@ -141,7 +145,9 @@ class Plane:
 
     def identity(self, user: str, groups: Sequence[str] = ()) -> Path:
         """Write a kubeconfig for *user* in *groups*, and return its path."""
-        path = self.guardian.directory / "kubeconfigs" / f"{user.replace(':', '-')}.json"
+        path = (
+            self.guardian.directory / "kubeconfigs" / f"{user.replace(':', '-')}.json"
+        )
         return kubeconfig.write(
             path,
             server=self.server,
@@ -199,20 +205,23 @@ class Plane:
                 exits, timeout=0.01, return_when=concurrent.futures.FIRST_COMPLETED
             )
         process = self.processes[name]
+        log_tail = process.log_tail()
         raise ComponentNotReadyError(
             f"{name} runs (pid {process.pid}) but was not ready within {elapsed:.0f} s"
             f"\n  last answer  {seen}"
-            f"\n  log          {process.log}, which ends:\n{_indent(process.log_tail())}",
+            f"\n  log          {process.log}, which ends:\n{_indent(log_tail)}",
             component=name,
             elapsed=elapsed,
-            log_tail=process.log_tail(),
+            log_tail=log_tail,
         )
 
     def _write_pki(self) -> None:
         pairs = {
             "etcd": self.authority.server("etcd"),
             "apiserver": self.authority.server("kube-apiserver"),
-            "apiserver-etcd-client": self.authority.client("kube-apiserver-etcd-client"),
+            "apiserver-etcd-client": self.authority.client(
+                "kube-apiserver-etcd-client"
+            ),
             "controller-manager": self.authority.server("kube-controller-manager"),
             "scheduler": self.authority.server("kube-scheduler"),
             "kwok": self.authority.server("kwok"),
@@ -226,9 +235,7 @@ class Plane:
             (self.pki / f"{name}.crt").write_bytes(pair.certificate)
             (self.pki / f"{name}.key").write_bytes(pair.key)
 
-    def _trust(self) -> object:
-        import ssl
-
+    def _trust(self) -> ssl.SSLContext:
         return ssl.create_default_context(cadata=self.authority.certificate.decode())
 
     def _etcd_client(self, port: int) -> Client:

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
-    from pytest_kube.kube import Kube, Running
+    from pytest_kube.kube import Kube
+    from pytest_kube.waits import Running
 
 TIME_LIMIT = 15.0
 """Seconds for everything that is collected of one test."""
@@ -69,7 +70,9 @@ def _collect(kube: Kube, folder: Path | None, *, shown: str | None, test: str) -
             lines.append(f"artifacts   {shown}")
     if len(lines) > SECTION_LINES:
         rest = len(lines) - SECTION_LINES + 1
-        lines[SECTION_LINES - 2 : -1] = [f"            … {rest} lines more in the artifacts"]
+        lines[SECTION_LINES - 2 : -1] = [
+            f"            … {rest} lines more in the artifacts"
+        ]
     return "\n".join(lines)
 
 
@@ -138,7 +141,9 @@ def _write(kube: Kube, folder: Path, evidence: _Evidence, test: str) -> None:
         "pytest": _version("pytest"),
         "incomplete": evidence.problems,
     }
-    (folder / "versions.json").write_text(json.dumps(versions, indent=1) + "\n", "utf-8")
+    (folder / "versions.json").write_text(
+        json.dumps(versions, indent=1) + "\n", "utf-8"
+    )
 
 
 def _version(package: str) -> str:
@@ -160,7 +165,8 @@ def _counted(objects: Iterable[dict[str, Any]]) -> list[str]:
     for obj in objects:
         names.setdefault(obj["kind"], []).append(obj["metadata"]["name"])
     return [
-        f"{kind} {', '.join(found[:3])}{f' and {len(found) - 3} more' if found[3:] else ''}"
+        f"{kind} {', '.join(found[:3])}"
+        + (f" and {len(found) - 3} more" if len(found) > 3 else "")  # noqa: PLR2004
         for kind, found in names.items()
         if not (kind == "ServiceAccount" and found == ["default"])
         and not (kind == "ConfigMap" and found == ["kube-root-ca.crt"])
@@ -170,7 +176,9 @@ def _counted(objects: Iterable[dict[str, Any]]) -> list[str]:
 def _warnings(events: Iterable[dict[str, Any]]) -> list[str]:
     warnings = [e for e in _in_order(events) if e.get("type") == "Warning"]
     counted = Counter(_event_line(e) for e in warnings)
-    return [f"{line}{f' ({n} times)' if n > 1 else ''}" for line, n in counted.items()][-8:]
+    return [f"{line}{f' ({n} times)' if n > 1 else ''}" for line, n in counted.items()][
+        -8:
+    ]
 
 
 def _in_order(events: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""envtest: etcd and the API server only. What a controller is tested against fastest."""
+"""envtest: etcd and the API server only; the fastest cluster."""
 
 from __future__ import annotations
 

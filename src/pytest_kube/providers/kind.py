@@ -1,4 +1,4 @@
-"""kind: real nodes in containers, made by the kind binary, looked into through docker."""
+"""kind: real nodes in containers, made by the kind binary, inspected by docker."""
 
 from __future__ import annotations
 
@@ -54,12 +54,22 @@ def create(
         name = f"pytest-kube-{os.urandom(4).hex()}"
         path = guardian.directory / "kubeconfig"
         # Told first: from here on the guardian deletes whatever kind may have made.
-        argv = [str(kind), "delete", "cluster", "--name", name, "--kubeconfig", str(path)]
+        argv = [
+            str(kind),
+            "delete",
+            "cluster",
+            "--name",
+            name,
+            "--kubeconfig",
+            str(path),
+        ]
         guardian.at_end(argv, timeout=DELETE_TIMEOUT)
         report(f"creating kind cluster {name} with node image {image}")
         argv = [str(kind), "create", "cluster", "--name", name, "--image", image]
         _create(guardian, [*argv, "--kubeconfig", str(path)])
-        nodes = docker.containers.list(filters={"label": f"io.x-k8s.kind.cluster={name}"})
+        nodes = docker.containers.list(
+            filters={"label": f"io.x-k8s.kind.cluster={name}"}
+        )
         for reference in profile.images:
             report(f"loading image {reference} into {len(nodes)} node(s)")
             for node in nodes:
@@ -93,7 +103,7 @@ def _docker() -> Any:
         where = os.environ.get("DOCKER_HOST") or "its default socket"
         raise ClusterError(
             f"--kube=kind needs a docker daemon, and none answers at {where}: {e}\n"
-            "  Start it, or point DOCKER_HOST at one; 'docker info' tells the same story."
+            "  Start it, or point DOCKER_HOST at one; 'docker info' tells the same."
             "\n  --kube=kwok and --kube=envtest work without docker"
         ) from e
     return client
@@ -158,7 +168,7 @@ def _exit_code(api: Any, run: str) -> int:
 
 
 def _await_usable(client: Client) -> None:
-    """Wait for what kind does not: its exit code is 0 for a cluster that is not ready."""
+    """Wait for what kind does not: it exits with 0 when nodes are not ready."""
     started = time.monotonic()
     missing = ""
     while (elapsed := time.monotonic() - started) < READY_TIMEOUT:
@@ -167,7 +177,7 @@ def _await_usable(client: Client) -> None:
             return
         time.sleep(0.1)
     raise ComponentNotReadyError(
-        f"the kind cluster was created but not usable within {elapsed:.0f} s: {missing}",
+        f"the kind cluster was created but not usable in {elapsed:.0f} s: {missing}",
         component="kind",
         elapsed=elapsed,
         log_tail="",
@@ -203,12 +213,16 @@ def _identities(
     def read(path: str) -> bytes:
         code, output = node.exec_run(["cat", path])
         if code != 0:
-            raise ClusterError(f"{node.name}: {path}: {output.decode(errors='replace')}")
+            raise ClusterError(
+                f"{node.name}: {path}: {output.decode(errors='replace')}"
+            )
         return bytes(output)
 
     def identity(user: str, groups: Sequence[str] = ()) -> Path:
         pki = "/etc/kubernetes/pki/ca"
-        authority = certs.Authority(certs.KeyPair(read(f"{pki}.crt"), read(f"{pki}.key")))
+        authority = certs.Authority(
+            certs.KeyPair(read(f"{pki}.crt"), read(f"{pki}.key"))
+        )
         return kubeconfig.write(
             folder / "kubeconfigs" / f"{user.replace(':', '-')}.json",
             server=client.server,
@@ -221,7 +235,7 @@ def _identities(
 
 
 class _NodeLogs(dict[str, "Path"]):
-    """Component name to log file; the files are fetched from the nodes when asked for."""
+    """Node name to log file, fetched from the nodes when asked for."""
 
     def __init__(self, folder: Path, nodes: Sequence[Any]) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Our side of the guardian: processes that end when this process ends, however it does."""
+"""Our side of the guardian: processes that end when this one ends, however it does."""
 
 from __future__ import annotations
 
@@ -166,7 +166,9 @@ class Guardian:
         """
         if process.exited.done():
             return process.exited.result()
-        answer = self._ask(ANSWER_TIMEOUT + grace, do="stop", name=process.name, grace=grace)
+        answer = self._ask(
+            ANSWER_TIMEOUT + grace, do="stop", name=process.name, grace=grace
+        )
         code = answer["code"]
         if code is None:  # it ended by itself at the same moment; the report is queued
             return process.exited.result(ANSWER_TIMEOUT)
@@ -224,7 +226,10 @@ class Guardian:
             ) from None
 
     def _read(self) -> None:
-        with contextlib.suppress(OSError, ValueError), self._lease.makefile("rb") as lines:
+        with (
+            contextlib.suppress(OSError, ValueError),
+            self._lease.makefile("rb") as lines,
+        ):
             for line in lines:
                 self._handle(json.loads(line))
         gone = {"error": "the guardian process is gone"}
