@@ -106,18 +106,14 @@ class Client:
         self._discovery = threading.Lock()
 
     @classmethod
-    def from_kubeconfig(cls, path: Path, *, context: str = "") -> Self:
-        """Make a client from a kubeconfig file.
-
-        Args:
-            path: The file.
-            context: The context to use; the file's current one when empty.
+    def from_kubeconfig(cls, path: Path) -> Self:
+        """Make a client from a kubeconfig file's current context.
 
         Raises:
             ClusterError: The file or the context is missing, or the user's
                 credentials are of a kind that is not supported.
         """
-        client = cls(*kubeconfig_credentials(path, context=context))
+        client = cls(*kubeconfig_credentials(path))
         client.kubeconfig = path
         return client
 
@@ -341,10 +337,10 @@ def _api_error(method: str, path: str, status: int, data: bytes) -> APIError:
 
 
 def kubeconfig_credentials(
-    path: Path, *, context: str = ""
+    path: Path,
 ) -> tuple[str, ssl.SSLContext, dict[str, str]]:
-    """Return server URL, TLS context and headers of a kubeconfig's context."""
-    cluster, user = _read_kubeconfig(path, context)
+    """Return server URL, TLS context and headers of a kubeconfig's current context."""
+    cluster, user = _read_kubeconfig(path)
     headers = {}
     if token := _data(user, "token", "tokenFile", path.parent, encoded=False):
         headers["Authorization"] = f"Bearer {token.decode().strip()}"
@@ -352,18 +348,30 @@ def kubeconfig_credentials(
     return cluster["server"].rstrip("/"), tls, headers
 
 
-def _read_kubeconfig(path: Path, context: str) -> tuple[dict[str, Any], dict[str, Any]]:
+def load_kubeconfig(path: Path) -> dict[str, Any]:
+    """Return a kubeconfig file's content.
+
+    Raises:
+        ClusterError: It cannot be read.
+    """
     try:
         text = path.read_text("utf-8")
     except OSError as e:
         raise ClusterError(f"kubeconfig {path}: {e.strerror}") from e
     try:
-        config = json.loads(text)
+        config = json.loads(text)  # as we write them; YAML takes longer to read
     except ValueError:
         import yaml
 
         config = yaml.safe_load(text)
-    name = context or config.get("current-context", "")
+    if not isinstance(config, dict):
+        raise ClusterError(f"kubeconfig {path}: not a kubeconfig")
+    return config
+
+
+def _read_kubeconfig(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    config = load_kubeconfig(path)
+    name = config.get("current-context", "")
     chosen = _named(config, "contexts", name, "context", path)
     return (
         _named(config, "clusters", chosen["cluster"], "cluster", path),

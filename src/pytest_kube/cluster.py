@@ -252,6 +252,8 @@ class Cluster:
                 origin = f" from {source}" if source else ""
                 e.args = (f"applying {obj['kind']} {metadata['name']}{origin}: {e}",)
                 raise
+            if manifests.is_crd(obj):
+                self._await_crd(obj, time.monotonic() + CRD_TIMEOUT)
         return applied
 
 

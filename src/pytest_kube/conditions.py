@@ -61,6 +61,7 @@ class Condition:
     holds: Predicate
 
     def __call__(self, obj: Mapping[str, Any] | None) -> bool:
+        """Tell whether the condition holds for the object, or for its absence."""
         return bool(self.holds(obj))
 
     def __and__(self, other: Predicate | str) -> Condition:
@@ -208,7 +209,7 @@ def as_condition(value: Predicate | str) -> Condition:
     """Return *value* as a condition with a name.
 
     Args:
-        value: A condition, a text for `parse`, or a callable; what it raises is its own.
+        value: A condition, text for `parse`, or a callable; what it raises, it raises.
     """
     if isinstance(value, Condition):
         return value

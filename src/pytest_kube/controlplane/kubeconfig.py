@@ -5,7 +5,10 @@ from __future__ import annotations
 import base64
 import json
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from pytest_kube.client import load_kubeconfig
+from pytest_kube.errors import ClusterError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -44,12 +47,42 @@ def write(path: Path, *, server: str, ca: bytes, user: str, pair: KeyPair) -> Pa
             {"name": "pytest-kube", "context": {"cluster": "pytest-kube", "user": user}}
         ],
     }
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with os.fdopen(
-        os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w"
-    ) as f:
-        json.dump(config, f, indent=1)
+    _write_private(path, config)
     return path
+
+
+def select(source: Path, context: str, target: Path) -> Path:
+    """Copy a kubeconfig so that *context* is its current and only one.
+
+    Raises:
+        ClusterError: The file has no such context; the text lists those it has.
+    """
+    config = load_kubeconfig(source)
+    chosen = [c for c in config.get("contexts") or () if c["name"] == context]
+    if not chosen:
+        known = ", ".join(c["name"] for c in config.get("contexts") or ()) or "none"
+        raise ClusterError(
+            f"kubeconfig {source}: no context {context!r}; there are: {known}"
+        )
+    for section, key in (("clusters", "cluster"), ("users", "user")):
+        wanted = chosen[0]["context"][key]
+        config[section] = [e for e in config[section] if e["name"] == wanted]
+        for entry in config[section]:
+            details = entry.get(key) or {}
+            for name in _FILES & set(details):
+                details[name] = str((source.parent / details[name]).absolute())
+    _write_private(target, {**config, "contexts": chosen, "current-context": context})
+    return target
+
+
+_FILES = {"certificate-authority", "client-certificate", "client-key", "tokenFile"}
+
+
+def _write_private(path: Path, config: dict[str, Any]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
+    with os.fdopen(os.open(path, flags, 0o600), "w") as f:
+        json.dump(config, f, indent=1)
 
 
 def _base64(data: bytes) -> str:

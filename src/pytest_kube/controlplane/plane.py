@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import concurrent.futures
 import contextlib
+import os
 import ssl
 import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from pytest_kube.binaries.store import cache_folder
 from pytest_kube.client import Client
 from pytest_kube.cluster import Cluster
 from pytest_kube.controlplane import (
@@ -26,6 +28,8 @@ from pytest_kube.errors import (
     ComponentExitedError,
     ComponentNotReadyError,
 )
+from pytest_kube.state.etcd import Etcd
+from pytest_kube.state.template import Template
 from pytest_kube.system.ports import free_ports
 from pytest_kube.system.processes import Guardian, Process
 
@@ -38,8 +42,13 @@ if TYPE_CHECKING:
 START_TIMEOUT = 60.0
 """Seconds for each component; on an idle machine all of them need about two."""
 
-PORT_TRIES = 3
+TRIES = 3
 ADMIN = ("pytest-kube-admin", ("system:masters",))
+# These two hooks sleep for a second before they look, and then find everything there.
+_WITH_TEMPLATE = (
+    "?exclude=poststarthook/rbac/bootstrap-roles"
+    "&exclude=poststarthook/scheduling/bootstrap-system-priority-classes"
+)
 _PORT_LOST = "address already in use"
 
 
@@ -59,14 +68,18 @@ def running(
         ComponentExitedError: A component ended; the text has its last log lines.
         ComponentNotReadyError: A component runs but does not become ready.
     """
-    for attempt in range(1, PORT_TRIES + 1):
+    template = _template(profile, version, binaries, nodes=nodes)
+    for attempt in range(1, TRIES + 1):
         with contextlib.ExitStack() as stack:
-            plane = Plane(stack.enter_context(Guardian()), profile, binaries)
+            plane = Plane(stack.enter_context(Guardian()), profile, binaries, template)
             try:
                 cluster = plane.start(version, nodes=nodes)
-            except ComponentExitedError as e:
+            except (ComponentExitedError, ComponentNotReadyError) as e:
                 # Between choosing a port and using it, somebody else took it.
-                if _PORT_LOST in e.log_tail and attempt < PORT_TRIES:
+                lost = _PORT_LOST in e.log_tail
+                if plane.from_template and not lost:
+                    template.discard()
+                if (lost or plane.from_template) and attempt < TRIES:
                     continue
                 raise
             yield cluster
@@ -80,6 +93,8 @@ class Plane:
     guardian: Guardian
     profile: Profile
     binaries: Mapping[str, Path]
+    template: Template
+    from_template: bool = False
     processes: dict[str, Process] = field(default_factory=dict)
 
     def start(self, version: str, *, nodes: bool) -> Cluster:
@@ -100,6 +115,9 @@ class Plane:
                 peer_port=next(ports),
             ),
         )
+        store = Etcd(f"https://127.0.0.1:{etcd_port}", self._etcd_credentials())
+        self._await("etcd", store.check_health)
+        self.from_template = self.template.load(store)
         self._run(
             "kube-apiserver",
             {
@@ -110,19 +128,15 @@ class Plane:
                 **_pairs("runtime-config", self.profile.runtime_config),
             },
         )
+        probes = self._start_node_components(ports) if nodes else []
         client = Client.from_kubeconfig(self.identity(*ADMIN))
-        probes: list[tuple[str, Callable[[], object]]] = []
-        etcd_client = self._etcd_client(etcd_port)
-        self._await("etcd", lambda: etcd_client.text("/health", timeout=1.0))
-        self._await("kube-apiserver", lambda: client.text("/livez/ping", timeout=1.0))
-        if nodes:
-            probes = self._start_node_components(ports)
-        self._await("kube-apiserver", lambda: client.text("/readyz", timeout=5.0))
+        ready = "/readyz" + (_WITH_TEMPLATE if self.from_template else "")
+        self._await("kube-apiserver", lambda: client.text(ready, timeout=5.0))
         self._await(
             "kube-apiserver",
             lambda: client.request("GET", "/api/v1/namespaces/default"),
         )
-        if nodes:
+        if nodes and not self.from_template:
             _create_nodes(client, self.profile, version)
         for name, probe in probes:
             self._await(name, probe)
@@ -133,6 +147,8 @@ class Plane:
                     "GET", "/api/v1/namespaces/default/serviceaccounts/default"
                 ),
             )
+        if not self.from_template:
+            self.template.save(store)
         return Cluster(
             provider="kwok" if nodes else "envtest",
             version=client.request("GET", "/version")["gitVersion"].removeprefix("v"),
@@ -238,11 +254,28 @@ class Plane:
     def _trust(self) -> ssl.SSLContext:
         return ssl.create_default_context(cadata=self.authority.certificate.decode())
 
-    def _etcd_client(self, port: int) -> Client:
+    def _etcd_credentials(self) -> ssl.SSLContext:
         context = self._trust()
         name = "apiserver-etcd-client"
         context.load_cert_chain(self.pki / f"{name}.crt", self.pki / f"{name}.key")
-        return Client(f"https://127.0.0.1:{port}", context, {})
+        return context
+
+
+def _template(
+    profile: Profile, version: str, binaries: Mapping[str, Path], *, nodes: bool
+) -> Template:
+    """Return the template for clusters like this one: same programs, same flags."""
+    programs = sorted(
+        (n, p.stat().st_size, p.stat().st_mtime) for n, p in binaries.items()
+    )
+    described = (
+        profile.nodes if nodes else (),
+        profile.feature_gates,
+        profile.runtime_config,
+        profile.extra_args,
+    )
+    folder = cache_folder(os.environ) / "templates"
+    return Template.of(folder, version, programs, described)
 
 
 def _create_nodes(client: Client, profile: Profile, version: str) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from pytest_kube.client import Client
 from pytest_kube.cluster import Cluster
+from pytest_kube.controlplane import kubeconfig
 from pytest_kube.errors import SettingsError
 from pytest_kube.system.processes import Guardian
 
@@ -37,14 +38,17 @@ def create(
             "objects, so the cluster has to be named"
         )
     default = os.environ.get("KUBECONFIG") or "~/.kube/config"
-    path = Path(profile.kubeconfig or default.split(os.pathsep)[0]).expanduser()
-    client = Client.from_kubeconfig(path, context=profile.context)
-    report(f"using the existing cluster {profile.context} at {client.server}")
-
-    def identity(user: str, groups: Sequence[str] = ()) -> Path:  # noqa: ARG001
-        return path  # whose certificates are not ours to sign
-
+    source = Path(profile.kubeconfig or default.split(os.pathsep)[0]).expanduser()
     with Guardian() as guardian:
+        # A file of its own: with the user's, a controller would find the current context.
+        path = guardian.directory / "kubeconfig"
+        kubeconfig.select(source, profile.context, path)
+        client = Client.from_kubeconfig(path)
+        report(f"using the existing cluster {profile.context} at {client.server}")
+
+        def identity(user: str, groups: Sequence[str] = ()) -> Path:  # noqa: ARG001
+            return path  # its certificates are not ours to sign
+
         yield Cluster(
             provider="existing",
             version=client.request("GET", "/version")["gitVersion"].removeprefix("v"),

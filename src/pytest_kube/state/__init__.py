@@ -1,0 +1,1 @@
+"""What etcd stores: a set of keys and values at a revision."""
