@@ -258,7 +258,8 @@ def _is_ready(obj: Mapping[str, Any] | None) -> bool:
         return False
     group = str(_at(obj, "apiVersion")).rpartition("/")[0]
     kind = str(_at(obj, "kind"))
-    if rule := _READY.get((group, kind)):
+    rule = _READY.get((group, kind))
+    if rule is not None:
         return bool(rule(obj))
     built_in = "." not in group or group.endswith(".k8s.io")
     return (built_in and kind in _WITHOUT_STATUS.split()) or _is_current(obj)
@@ -403,8 +404,9 @@ class _Parser:
     def need(self, pattern: str, expected: str) -> re.Match[str]:
         if match := self.take(pattern):
             return match
+        place = len(self.text) - len(self.text[self.position :].lstrip())
         raise ValueError(
-            f"{self.what}: expected {expected}\n  {self.text}\n  {' ' * self.position}^"
+            f"{self.what}: expected {expected}\n  {self.text}\n  {' ' * place}^"
         )
 
     def expression(self) -> list[_Step]:

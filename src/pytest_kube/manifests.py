@@ -12,6 +12,7 @@ import math
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from functools import cache
 from pathlib import Path
 from reprlib import repr as brief
@@ -333,8 +334,9 @@ def _scalar(text: str) -> Any:
         if -(2**63) <= number < 2**64:
             return number if number < 2**63 else float(number)
     if _FLOAT.fullmatch(plain) and math.isfinite(real := float(plain)):
-        whole = real.is_integer() and -(2**63) <= real < 2**63
-        return int(real) if whole else real
+        # Go writes a float with the fewest digits, and reads an integer from them.
+        number = int(Decimal(repr(real))) if real.is_integer() else 2**63
+        return number if -(2**63) <= number < 2**63 else real
     return text
 
 

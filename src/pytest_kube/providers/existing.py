@@ -40,7 +40,7 @@ def create(
     default = os.environ.get("KUBECONFIG") or "~/.kube/config"
     source = Path(profile.kubeconfig or default.split(os.pathsep)[0]).expanduser()
     with Guardian() as guardian:
-        # A file of its own: with the user's, a controller would find the current context.
+        # A file of its own: in the user's, another context may be the current one.
         path = guardian.directory / "kubeconfig"
         kubeconfig.select(source, profile.context, path)
         client = Client.from_kubeconfig(path)

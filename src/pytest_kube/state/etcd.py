@@ -1,4 +1,4 @@
-"""The one module that speaks to etcd, by its JSON gateway. Whose etcd, it does not mind."""
+"""The one module that speaks to etcd, whosever etcd it is, by its JSON gateway."""
 
 from __future__ import annotations
 

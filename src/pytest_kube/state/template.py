@@ -32,7 +32,7 @@ LEFT_OUT = (
     "/registry/configmaps/kube-system/extension-apiserver-authentication",  # names a CA
 )
 CA_COPY = "/kube-root-ca.crt"
-"""The end of the keys of every namespace's copy of the CA, which each cluster makes new."""
+"""Every namespace's copy of the CA ends so; each cluster has a new one."""
 
 
 @dataclass(frozen=True)
@@ -59,12 +59,13 @@ class Template:
         try:
             stored = json.loads(self.path.read_bytes())
             pairs = stored["entries"]
-            if stored["sha256"] != _checksum(pairs):
-                raise ValueError(self.path)
+            intact = stored["sha256"] == _checksum(pairs)
             entries = [Entry(key, base64.b64decode(value)) for key, value in pairs]
         except FileNotFoundError:
             return False
         except (OSError, ValueError, KeyError, TypeError):
+            intact = False
+        if not intact:
             self.discard()
             return False
         etcd.put(entries)

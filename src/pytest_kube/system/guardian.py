@@ -9,7 +9,7 @@ It speaks JSON, one message per line. Requests carry an ``id`` that the answer r
 
     {"id": 1, "do": "start", "name": "etcd", "argv": [...], "log": "etcd.log"}
     {"id": 2, "do": "stop", "name": "etcd", "grace": 5.0}
-    {"id": 3, "do": "finally", "argv": [...], "timeout": 60}
+    {"id": 3, "do": "finally", "argv": [...], "seconds": 60}
     {"id": 4, "do": "close"}
 
 and it reports by itself ``{"event": "exited", "name": "etcd", "code": 1}``.
@@ -112,8 +112,8 @@ class Guardian:
                 return int(message["id"])
             try:
                 getattr(self, "_" + message["do"])(message)
-            except (OSError, ValueError) as e:
-                self._send({"id": message["id"], "error": str(e)})
+            except (OSError, ValueError, LookupError, TypeError) as e:
+                self._send({"id": message["id"], "error": f"{type(e).__name__}: {e}"})
         return None
 
     def _send(self, message: dict[str, Any]) -> None:
@@ -147,7 +147,7 @@ class Guardian:
         self.stopping[name] = (time.monotonic() + grace, message["id"])
 
     def _finally(self, message: dict[str, Any]) -> None:
-        self.cleanups.append((message["argv"], message["timeout"]))
+        self.cleanups.append((message["argv"], message["seconds"]))
         self._send({"id": message["id"]})
 
     def _reap(self) -> None:

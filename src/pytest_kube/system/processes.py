@@ -177,7 +177,7 @@ class Guardian:
 
     def at_end(self, argv: Sequence[str], *, timeout: float) -> None:
         """Run *argv* when everything ends, for at most *timeout* seconds."""
-        self._ask(do="finally", argv=list(argv), timeout=timeout)
+        self._ask(do="finally", argv=list(argv), seconds=timeout)
 
     def close(self) -> None:
         """Kill everything and remove the folder. Can be called again."""
