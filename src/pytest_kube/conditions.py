@@ -103,7 +103,8 @@ def condition(
     def holds(obj: Mapping[str, Any] | None) -> bool:
         found = _reported(obj, type_)
         return (
-            str(found.get("status")).casefold() == str(status).casefold()
+            bool(found)
+            and str(found.get("status")).casefold() == status.casefold()
             and (reason is None or found.get("reason") == reason)
             and _observed(obj, found)
         )
@@ -192,8 +193,8 @@ def parse(text: str) -> Condition:
         value = parser.need(r"\s*(?:\Z|=(.+))", "=value or the end")[1]
         # The quotes are those that a shell would have removed.
         return _jsonpath(parser, steps, value and value.strip("'\""))
-    if text.strip() in {"create", "delete"}:
-        return exists if text.strip() == "create" else deleted
+    if (word := text.strip().lower()) in {"create", "delete"}:
+        return exists if word == "create" else deleted
     raise ValueError(
         f"no condition in kubectl's words: {text!r}; use one of\n"
         "  condition=Ready\n"
@@ -242,8 +243,9 @@ def _reported(obj: Any, type_: str) -> Mapping[str, Any]:
     """Return the status condition of that type; empty when it is not reported."""
     reported = _at(obj, "status", "conditions")
     for item in reported if isinstance(reported, list) else ():
-        if str(_at(item, "type")).casefold() == type_.casefold():
-            return item if isinstance(item, Mapping) else {}
+        named = isinstance(item, Mapping) and isinstance(item.get("type"), str)
+        if named and item["type"].casefold() == type_.casefold():
+            return dict(item)
     return {}
 
 

@@ -3,6 +3,12 @@ import pytest
 from pytest_kube import APIError, condition, field
 
 SAMPLE = "config/samples/memcached.yaml"
+NO_PODS = {
+    "apiVersion": "v1",
+    "kind": "ResourceQuota",
+    "metadata": {"name": "no-pods"},
+    "spec": {"hard": {"pods": "0"}},
+}
 
 
 @pytest.mark.usefixtures("kube_controller", "nodes")
@@ -32,7 +38,8 @@ def test_scales_up_and_down(kube):
 
 @pytest.mark.usefixtures("kube_controller")
 def test_is_not_available_without_servers(kube):
-    """While no server is ready, the condition says how many are missing."""
+    """While no server can run, the condition says how many are missing."""
+    kube.apply(NO_PODS)
     kube.apply(SAMPLE)
 
     memcached = kube.wait_for("memcached/sample", condition("Available", "False"))
