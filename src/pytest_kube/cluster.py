@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from concurrent.futures import Future
 from concurrent.futures import wait as wait_for_futures
@@ -55,6 +56,9 @@ class Launcher(Protocol):
     def directory(self) -> Path:
         """The folder that goes away with the cluster."""
 
+    def processes(self) -> list[Process]:
+        """Return what was started and still runs."""
+
     def start(
         self,
         name: str,
@@ -104,6 +108,18 @@ class Cluster:
     def name(self) -> str:
         """What people call it: the provider and the Kubernetes version."""
         return f"{self.provider} cluster, Kubernetes v{self.version}"
+
+    def create_namespace(self, name: str) -> None:
+        """Create a namespace in which pods can be created at once."""
+        namespaces = "/api/v1/namespaces"
+        self.client.request("POST", namespaces, body={"metadata": {"name": name}})
+        # Pods need it. The controller-manager, if there is one, makes it in a moment.
+        with contextlib.suppress(ConflictError):
+            self.client.request(
+                "POST",
+                f"{namespaces}/{name}/serviceaccounts",
+                body={"metadata": {"name": "default"}},
+            )
 
     def install_crds(self, paths: Iterable[Path]) -> None:
         """Install the CRDs in files and folders, and wait until they can be used.

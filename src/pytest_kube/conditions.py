@@ -7,31 +7,18 @@ object that lacks what they look for, or has it in another shape, does not satis
 from __future__ import annotations
 
 import json
-import operator
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import PurePath
 from typing import Any
 
+from pytest_kube.fieldpath import Parser, Step, find
+
 Predicate = Callable[[Mapping[str, Any] | None], object]
 """A callable of the object, or of ``None`` when there is none."""
 
-_Step = Callable[[Any], Iterable[Any]]
 _ANY = object()
-
-_NAME = r"((?:\\.|[^\s\\.,=<>!?*@$'\"()\[\]{}])+)"
-_QUOTED = r"""\s*(?:'((?:\\.|[^'\\])*)'|"((?:\\.|[^"\\])*)")\s*"""
-_INTEGER = r"\s*(-?\d+)\s*(?!\s*[:\d])"
-_SLICE = r"\s*(-?\d+)?\s*:\s*(-?\d+)?\s*(?::\s*([1-9]\d*)?\s*)?"
-_OPERATORS: dict[str, Callable[[Any, Any], bool]] = {
-    "==": operator.eq,
-    "!=": operator.ne,
-    "<=": operator.le,
-    ">=": operator.ge,
-    "<": operator.lt,
-    ">": operator.gt,
-}
 
 # How many replicas exist, are of the current revision, are available.
 _COUNTS = {
@@ -141,12 +128,12 @@ def field(path: str, value: object = _ANY) -> Condition:
     Raises:
         ValueError: *path* is not written like that; the text points to the place.
     """
-    parser = _Parser(path, "field path", plain=True)
+    parser = Parser(path, "field path", plain=True)
     steps = parser.expression()
     parser.need(r"\Z", ".name, [index] or the end")
 
     def holds(obj: Mapping[str, Any] | None) -> object:
-        found = next(iter(_find(obj, steps)), None)
+        found = next(iter(find(obj, steps)), None)
         if value is None:
             return obj is not None and found is None
         if found is None or value is _ANY:
@@ -172,7 +159,7 @@ def jsonpath(expression: str, value: object = None) -> Condition:
     Raises:
         ValueError: *expression* is not one; the text points to the place.
     """
-    parser = _Parser(expression, "JSONPath")
+    parser = Parser(expression, "JSONPath")
     steps = parser.expression()
     parser.need(r"\s*\Z", "the end")
     return _jsonpath(parser, steps, value)
@@ -188,7 +175,7 @@ def parse(text: str) -> Condition:
     if form == "condition" and re.fullmatch(r"[^=]+(=[^=]+)?", rest):
         return condition(*rest.split("="))
     if form == "jsonpath" and rest:
-        parser = _Parser(rest, "JSONPath")
+        parser = Parser(rest, "JSONPath")
         steps = parser.expression()
         value = parser.need(r"\s*(?:\Z|=(.+))", "=value or the end")[1]
         # The quotes are those that a shell would have removed.
@@ -331,9 +318,9 @@ def _text(value: object) -> str:
     return json.dumps(value, default=repr)
 
 
-def _jsonpath(parser: _Parser, steps: list[_Step], value: object) -> Condition:
+def _jsonpath(parser: Parser, steps: list[Step], value: object) -> Condition:
     def holds(obj: Mapping[str, Any] | None) -> bool:
-        found = [item for item in _find(obj, steps) if item is not None]
+        found = [item for item in find(obj, steps) if item is not None]
         if value is None:
             return bool(found)
         single = len(found) == 1 and not isinstance(found[0], Mapping | list)
@@ -341,155 +328,3 @@ def _jsonpath(parser: _Parser, steps: list[_Step], value: object) -> Condition:
 
     equals = "" if value is None else f" = {_text(value)}"
     return Condition(f"{{{parser.source}}}{equals}", holds)
-
-
-def _find(value: Any, steps: Iterable[_Step]) -> list[Any]:
-    found = [] if value is None else [value]
-    for step in steps:
-        found = [result for item in found for result in step(item)]
-    return found
-
-
-def _child(name: str) -> _Step:
-    return lambda v: [v[name]] if isinstance(v, Mapping) and name in v else []
-
-
-def _slice(part: slice) -> _Step:
-    return lambda v: v[part] if isinstance(v, list) else []
-
-
-def _index(index: int) -> _Step:
-    # [-1:0] would be empty.
-    return _slice(slice(index, index + 1 or None))
-
-
-def _children(value: Any) -> Iterable[Any]:
-    if isinstance(value, Mapping):
-        return value.values()
-    return value if isinstance(value, list) else ()
-
-
-def _descendants(value: Any) -> Iterator[Any]:
-    waiting = [value]
-    while waiting:
-        yield (item := waiting.pop())
-        waiting += reversed(list(_children(item)))
-
-
-def _compare(left: list[Any], name: str, right: list[Any]) -> bool:
-    if len(left) != 1 or len(right) != 1:
-        return False
-    kinds = {
-        float if isinstance(item, int) and not isinstance(item, bool) else type(item)
-        for item in (left[0], right[0])
-    }
-    comparable = len(kinds) == 1 and kinds <= {bool, float, str}
-    return comparable and _OPERATORS[name](left[0], right[0])
-
-
-class _Parser:
-    """Reads one path from left to right, and points to what it does not understand.
-
-    A *plain* path has names and indexes only.
-    """
-
-    def __init__(self, text: str, what: str, *, plain: bool = False) -> None:
-        self.text, self.what, self.plain = text, what, plain
-        self.position = 0
-        self.source = text
-
-    def take(self, pattern: str) -> re.Match[str] | None:
-        if match := re.compile(pattern).match(self.text, self.position):
-            self.position = match.end()
-        return match
-
-    def need(self, pattern: str, expected: str) -> re.Match[str]:
-        if match := self.take(pattern):
-            return match
-        place = len(self.text) - len(self.text[self.position :].lstrip())
-        raise ValueError(
-            f"{self.what}: expected {expected}\n  {self.text}\n  {' ' * place}^"
-        )
-
-    def expression(self) -> list[_Step]:
-        """Read a path with or without braces and root."""
-        braces = self.take(r"\s*\{\s*")
-        start = self.position
-        root = not self.plain and self.take(r"[$@]")
-        steps = self.steps()
-        if not steps and not root:
-            self.need(r"(?!)", ".name or [index]")
-        self.source = self.text[start : self.position]
-        if braces:
-            self.need(r"\s*\}", ".name, [index] or }")
-        return steps
-
-    def steps(self) -> list[_Step]:
-        found: list[_Step] = []
-        dot = r"\.?"
-        while True:
-            if not self.plain and self.take(r"\.\."):
-                found.append(_descendants)
-                dot = ""
-                continue
-            if match := self.take(dot + _NAME):
-                found.append(_child(_unescaped(match[1])))
-            elif not self.plain and self.take(rf"{dot}\*"):
-                found.append(_children)
-            elif self.take(r"\.?\["):
-                found.append(self.selectors())
-            else:
-                return found
-            dot = r"\."
-
-    def selectors(self) -> _Step:
-        found: list[_Step] = []
-        while not found or (not self.plain and self.take(",")):
-            if match := self.take(_QUOTED):
-                found.append(_child(_unescaped(match[1] or match[2] or "")))
-            elif match := self.take(_INTEGER):
-                found.append(_index(int(match[1])))
-            elif self.plain:
-                self.need(r"(?!)", 'an index or a "key"')
-            elif self.take(r"\s*\*\s*"):
-                found.append(_children)
-            elif self.take(r"\s*\?\s*\("):
-                found.append(self.filter())
-            else:
-                match = self.need(_SLICE, "an index, a slice, a 'key', * or ?(filter)")
-                found.append(
-                    _slice(slice(*(int(n) if n else None for n in match.groups())))
-                )
-        self.need(r"\]", "]")
-        return lambda v: [result for step in found for result in step(v)]
-
-    def filter(self) -> _Step:
-        left = self.operand()
-        name = self.take(r"==|!=|<=|>=|<|>")
-        right = self.operand() if name else left
-        self.need(r"\)\s*", "a comparison or )")
-
-        def passes(item: Any) -> bool:
-            if name is None:
-                return bool(left(item))
-            return _compare(left(item), name[0], right(item))
-
-        return lambda v: (
-            [item for item in v if passes(item)] if isinstance(v, list) else []
-        )
-
-    def operand(self) -> Callable[[Any], list[Any]]:
-        if match := self.take(_QUOTED):
-            text = _unescaped(match[1] or match[2] or "")
-            return lambda _: [text]
-        if match := self.take(r"\s*(-?\d+(?:\.\d+)?|true|false)\s*"):
-            value = json.loads(match[1])
-            return lambda _: [value]
-        self.need(r"\s*@", '@.path, "text", a number, true or false')
-        steps = self.steps()
-        self.take(r"\s*")
-        return lambda item: _find(item, steps)
-
-
-def _unescaped(text: str) -> str:
-    return re.sub(r"\\(.)", r"\1", text)

@@ -321,8 +321,7 @@ class Kube:
                 if metadata.get("finalizers") or not looked_after:
                     self._remove(f"{collection}/{metadata['name']}")
         self._remove(path)
-        if not looked_after:
-            namespace = self._client.request("GET", path)
+        if not looked_after and (namespace := self.find(f"ns/{self.namespace}")):
             namespace["spec"] = {"finalizers": []}
             self._client.request("PUT", f"{path}/finalize", body=namespace)
 

@@ -13,7 +13,7 @@ import pytest
 
 from pytest_kube import settings as settings_module
 from pytest_kube.binaries.releases import resolve_version
-from pytest_kube.errors import ConflictError, KubeError, SettingsError
+from pytest_kube.errors import KubeError, SettingsError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -171,7 +171,7 @@ class Session:
             yield handle
             return
         handle = Kube(cluster, _namespace_name(item.name), self.settings.timeout)
-        _create_namespace(cluster, handle.namespace)
+        cluster.create_namespace(handle.namespace)
         item.stash[HANDLE] = handle
         try:
             yield handle
@@ -288,19 +288,6 @@ def _folder_name(nodeid: str) -> str:
     """Make a folder name of a node id that every file system and CI accepts."""
     _, _, test = nodeid.rpartition("/")
     return re.sub(r"[^A-Za-z0-9._-]+", "-", test.replace("::", ".")).strip("-")[:120]
-
-
-def _create_namespace(cluster: Cluster, name: str) -> None:
-    cluster.client.request(
-        "POST", "/api/v1/namespaces", body={"metadata": {"name": name}}
-    )
-    # Pods need it. The controller-manager would make it in a moment.
-    with contextlib.suppress(ConflictError):
-        cluster.client.request(
-            "POST",
-            f"/api/v1/namespaces/{name}/serviceaccounts",
-            body={"metadata": {"name": "default"}},
-        )
 
 
 def _check_version(asked: str, cluster: Cluster) -> None:

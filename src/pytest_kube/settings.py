@@ -257,8 +257,11 @@ def _read_profile(name: str, path: Path) -> Profile:
     try:
         root = yaml.compose(path.read_text("utf-8"), Loader=yaml.SafeLoader)
     except yaml.MarkedYAMLError as e:
-        line = e.problem_mark.line + 1 if e.problem_mark else 0
+        line = e.problem_mark.line + 1 if e.problem_mark else 1
         raise SettingsError(f"{path}:{line}: not YAML: {e.problem}") from e
+    except (OSError, UnicodeError, yaml.YAMLError) as e:
+        reason = " ".join(str(e).split())
+        raise SettingsError(f"{path}: cannot be read as YAML: {reason}") from e
     if root is None:
         raise SettingsError(f"{path}: empty; it needs at least a line 'provider: kwok'")
     reader = _ProfileReader(path)
@@ -307,7 +310,7 @@ class _ProfileReader:
     ) -> dict[str, Any]:
         values: dict[str, Any] = {}
         for key_node, value_node in self._pairs(node, what):
-            key = key_node.value
+            key = self.scalar(key_node, f"the keys of {what}")
             if key not in readers:
                 guess = get_close_matches(key, readers, n=1)
                 raise self.fail(
@@ -344,7 +347,7 @@ class _ProfileReader:
         return bool(node.value == "true")
 
     def number(self, node: yaml.Node, what: str) -> int:
-        if _shape(node) != "scalar" or not str(node.value).isdigit():
+        if _shape(node) != "scalar" or not str(node.value).isdecimal():
             raise self.fail(node, f"{what}: expected a number, got {_kind(node)}")
         return int(node.value)
 
@@ -352,8 +355,13 @@ class _ProfileReader:
         self, read_value: Callable[[yaml.Node, str], Any]
     ) -> Callable[[yaml.Node, str], dict[str, Any]]:
         def read_map(node: yaml.Node, what: str) -> dict[str, Any]:
-            pairs = self._pairs(node, what)
-            return {k.value: read_value(v, f"{what}.{k.value}") for k, v in pairs}
+            values: dict[str, Any] = {}
+            for key_node, value_node in self._pairs(node, what):
+                key = self.scalar(key_node, f"the keys of {what}")
+                if key in values:
+                    raise self.fail(key_node, f"{key!r} stands twice in {what}")
+                values[key] = read_value(value_node, f"{what}.{key}")
+            return values
 
         return read_map
 

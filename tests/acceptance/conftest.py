@@ -50,7 +50,9 @@ class Project:
         self.path = Path(pytester.path)
         self.write("crds/widgets.yaml", CRD)
         self.write("src/widget_operator.py", OPERATOR)
-        self.ini('kube_crds = ["crds"]', 'kube_controller = "kopf:src/widget_operator.py"')
+        self.ini(
+            'kube_crds = ["crds"]', 'kube_controller = "kopf:src/widget_operator.py"'
+        )
 
     def write(self, name: str, text: str) -> Path:
         path = self.path / name

@@ -24,7 +24,9 @@ def test_without_it_tests_are_skipped_and_the_summary_says_how_to_run_them(
     result = project.run()
 
     result.assert_outcomes(skipped=1)
-    result.stdout.fnmatch_lines(["kube: 1 test needs a cluster; run pytest --kube=kwok"])
+    result.stdout.fnmatch_lines(
+        ["kube: 1 test needs a cluster; run pytest --kube=kwok"]
+    )
 
 
 def test_header_and_summary_tell_provider_version_and_start_time(

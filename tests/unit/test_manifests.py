@@ -14,7 +14,7 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pytest_kube import manifests
+from pytest_kube import kubectl_yaml
 from pytest_kube.errors import ManifestError
 from pytest_kube.manifests import check_crd, dump, install_order, is_crd, load, read
 
@@ -234,14 +234,14 @@ def test_the_parser_without_libyaml_reads_the_same(
     expected = load(source), dump(load(source))
     monkeypatch.delattr(yaml, "CSafeLoader")
     monkeypatch.delattr(yaml, "CSafeDumper")
-    manifests._loader.cache_clear()
-    manifests._dumper.cache_clear()
+    kubectl_yaml._loader.cache_clear()
+    kubectl_yaml._dumper.cache_clear()
 
     try:
         assert (load(source), dump(load(source))) == expected
     finally:
-        manifests._loader.cache_clear()
-        manifests._dumper.cache_clear()
+        kubectl_yaml._loader.cache_clear()
+        kubectl_yaml._dumper.cache_clear()
 
 
 def test_json_is_read_as_json() -> None:

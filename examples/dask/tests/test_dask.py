@@ -1,37 +1,88 @@
-"""The operator of the dask-kubernetes wheel as published, with its own manifests."""
+"""The operator of the dask-kubernetes wheel, as published, on its own manifests."""
 
 from importlib.resources import files
 
 import pytest
 
-from pytest_kube import field, phase
+from pytest_kube import deleted, field, phase, ready
 
-OPERATOR = files("dask_kubernetes.operator")
+OPERATOR = files("dask_kubernetes") / "operator"
 CRDS = OPERATOR / "deployment/helm/dask-kubernetes-operator/crds"
 EXAMPLES = OPERATOR / "controller/tests/resources"
 
-pytestmark = [
-    pytest.mark.kube(crds=[CRDS]),
-    pytest.mark.usefixtures("kube_controller"),
-]
+pytestmark = [pytest.mark.kube(crds=[CRDS]), pytest.mark.usefixtures("nodes")]
 
 
+@pytest.fixture
+def cluster(kube, kube_controller, wait_for_workers):
+    """The operator's own example cluster, running: a scheduler and two workers."""
+    [cluster] = kube.apply(EXAMPLES / "simplecluster.yaml")
+    kube.wait_for(cluster, phase("Running"))
+    kube.wait_for("deployment/simple-scheduler", ready)
+    wait_for_workers(2)
+    return cluster
+
+
+@pytest.mark.usefixtures("cluster")
 def test_runs_a_cluster(kube):
-    kube.apply(EXAMPLES / "simplecluster.yaml")
-    kube.wait_for("daskcluster/simple", phase("Running"))
-    import time; time.sleep(2)
-    for k in ("deployments","pods","services","daskworkergroups"): print(k, [(o.name, o.get("status")) for o in kube.list(k)])
+    """A DaskCluster becomes a scheduler with its Service, and workers: all run."""
+    pods = kube.list("pods", labels="dask.org/cluster-name=simple")
 
-def test_scale(kube, kube_controller):
-    import time
-    kube.apply(EXAMPLES / "simplecluster.yaml")
-    kube.wait_for("daskcluster/simple", phase("Running"))
-    t=time.monotonic()
-    try:
-        kube.wait_for("daskworkergroup/simple-default", field("spec.worker.replicas", 2))
-        kube.scale("daskcluster/simple", 1) if hasattr(kube, "scale") else kube.patch("daskcluster/simple", {"spec":{"worker":{"replicas":1}}})
-        kube.wait_for("daskworkergroup/simple-default", field("spec.worker.replicas", 1))
-        while time.monotonic() - t < 40 and len(kube.list("deployments")) > 2: time.sleep(1)
-    finally:
-        print("took", time.monotonic()-t, len(kube.list("deployments")))
-        print(kube_controller.errors); print(kube_controller.output)
+    components = [pod["metadata"]["labels"]["dask.org/component"] for pod in pods]
+    assert sorted(components) == ["scheduler", "worker", "worker"]
+    assert all(map(phase("Running"), pods))
+    assert kube.find("service/simple-scheduler")
+
+
+@pytest.mark.usefixtures("cluster", "scheduler")
+def test_scales_up_and_down(kube, wait_for_workers):
+    """The workers follow the cluster's number; the scheduler says which ones go."""
+    kube.patch("daskcluster/simple", {"spec": {"worker": {"replicas": 4}}})
+    four = wait_for_workers(4)
+
+    kube.patch("daskcluster/simple", {"spec": {"worker": {"replicas": 1}}})
+    [last] = wait_for_workers(1)
+
+    assert last.name == max(worker.name for worker in four)
+    group = kube.get("daskworkergroup/simple-default")
+    assert group["spec"]["worker"]["replicas"] == 1
+
+
+@pytest.mark.usefixtures("cluster", "scheduler")
+def test_scales_by_itself(kube, wait_for_workers):
+    """An autoscaler gives the scheduler what it can use, within the limits."""
+    kube.create(
+        {
+            "apiVersion": "kubernetes.dask.org/v1",
+            "kind": "DaskAutoscaler",
+            "metadata": {"name": "simple"},
+            "spec": {"cluster": "simple", "minimum": 1, "maximum": 3},
+        }
+    )
+
+    wait_for_workers(3)
+
+
+def test_leaves_nothing(kube, cluster):
+    """All that belongs to a cluster goes with it."""
+    kinds = ("daskworkergroups", "deployments", "services", "replicasets", "pods")
+    there = [obj for kind in kinds for obj in kube.list(kind)]
+
+    kube.delete(cluster)
+
+    for obj in there:
+        kube.wait_for(obj, deleted)
+    assert [obj for kind in kinds for obj in kube.list(kind)] == []
+
+
+def test_runs_a_job(kube, kube_controller):
+    """A DaskJob has its cluster for as long as it runs."""
+    kube.apply(EXAMPLES / "simplejob.yaml")
+    kube.wait_for("daskjob/simple-job", field("status.jobStatus", "Running"))
+    cluster = kube.wait_for("daskcluster/simple-job", phase("Running"))
+
+    done = {"status": {"phase": "Succeeded"}}
+    kube.patch("pod/simple-job-runner", done, subresource="status")
+
+    kube.wait_for("daskjob/simple-job", field("status.jobStatus", "Successful"))
+    kube.wait_for(cluster, deleted)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import concurrent.futures
 import contextlib
 import os
+import re
 import ssl
 import time
 from dataclasses import dataclass, field
@@ -48,6 +49,10 @@ ADMIN = ("pytest-kube-admin", ("system:masters",))
 _WITH_TEMPLATE = (
     "?exclude=poststarthook/rbac/bootstrap-roles"
     "&exclude=poststarthook/scheduling/bootstrap-system-priority-classes"
+)
+_TELLING = re.compile(
+    r"error|unknown|invalid|fail|fatal|panic|denied|not defined|not supported|in use",
+    re.IGNORECASE,
 )
 _PORT_LOST = "address already in use"
 
@@ -132,10 +137,12 @@ class Plane:
         client = Client.from_kubeconfig(self.identity(*ADMIN))
         ready = "/readyz" + (_WITH_TEMPLATE if self.from_template else "")
         self._await("kube-apiserver", lambda: client.text(ready, timeout=5.0))
-        self._await(
-            "kube-apiserver",
-            lambda: client.request("GET", "/api/v1/namespaces/default"),
-        )
+        # The API server makes these itself, a moment after it is ready.
+        for path in ("", "/services/kubernetes"):
+            self._await(
+                "kube-apiserver",
+                lambda p=path: client.request("GET", "/api/v1/namespaces/default" + p),  # type: ignore[misc]
+            )
         if nodes and not self.from_template:
             _create_nodes(client, self.profile, version)
         for name, probe in probes:
@@ -300,9 +307,9 @@ def _exited(process: Process, profile: Profile) -> ComponentExitedError:
             f"\n  The profile {profile.name!r} gives it extra arguments: {given}"
             f"\n  Does this version know them? {process.argv[0]} --help lists all."
         )
-    log_tail = process.log_tail()
+    log_tail = process.log_tail(lines=300)
     return ComponentExitedError(
-        f"{text}\n  Its last lines:\n{_indent(_telling(log_tail))}",
+        f"{text}\n  From its log:\n{_indent(_telling(log_tail))}",
         component=process.name,
         exit_code=code,
         log_tail=log_tail,
@@ -310,11 +317,10 @@ def _exited(process: Process, profile: Profile) -> ComponentExitedError:
 
 
 def _telling(log_tail: str) -> str:
-    """Leave out the usage text that Kubernetes' programs print with a flag error."""
-    lines = [
-        line for line in log_tail.splitlines() if not line.lstrip().startswith("--")
-    ]
-    return "\n".join(lines[-12:])
+    """Pick the lines that say what went wrong from a log that may end in usage text."""
+    lines = [line.rstrip() for line in log_tail.splitlines() if line.strip()]
+    telling = [line for line in lines if _TELLING.search(line) and line[:2] != "--"]
+    return "\n".join(line[:400] for line in (telling or lines)[-8:])
 
 
 def _indent(text: str) -> str:

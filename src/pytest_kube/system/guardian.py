@@ -36,16 +36,19 @@ PR_SET_PDEATHSIG = 1
 
 def main(fd: int, parent_directory: str) -> None:
     """Serve the lease *fd* until it ends, in a new folder of *parent_directory*."""
-    for ignored in (signal.SIGINT, signal.SIGHUP, signal.SIGPIPE):
-        signal.signal(ignored, signal.SIG_IGN)
+    # Handlers that do nothing: to ignore a signal would be inherited by children.
+    for unheeded in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(unheeded, lambda *_: None)
     # A name that sorts out leftovers: whoever can lock DIR/lock may remove DIR.
     directory = os.path.join(parent_directory, f"pytest-kube-{os.urandom(6).hex()}")
     os.mkdir(directory, 0o700)
     try:
-        lock = open(os.path.join(directory, "lock"), "w")
         import fcntl
 
+        # It gets its name when it is locked: no sweep finds it in between.
+        lock = open(os.path.join(directory, "lock.new"), "w")
         fcntl.flock(lock, fcntl.LOCK_EX)
+        os.rename(lock.name, os.path.join(directory, "lock"))
         Guardian(socket.socket(fileno=fd), directory).serve()
     finally:
         shutil.rmtree(directory, ignore_errors=True)
@@ -63,6 +66,11 @@ class Guardian:
         self.stopping: dict[str, tuple[float, int]] = {}
         self.buffer = b""
         self.die_with_us = _death_signal()
+        self.requests = {
+            "start": self._start,
+            "stop": self._stop,
+            "finally": self._finally,
+        }
 
     def serve(self) -> None:
         """Answer until the lease ends, then leave nothing behind."""
@@ -111,8 +119,8 @@ class Guardian:
             if message["do"] == "close":
                 return int(message["id"])
             try:
-                getattr(self, "_" + message["do"])(message)
-            except (OSError, ValueError, LookupError, TypeError) as e:
+                self.requests[message["do"]](message)
+            except Exception as e:  # noqa: BLE001  # all but the end of the lease
                 self._send({"id": message["id"], "error": f"{type(e).__name__}: {e}"})
         return None
 
@@ -168,24 +176,29 @@ class Guardian:
 
     def _leave_nothing(self) -> None:
         signal.set_wakeup_fd(-1)
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        signal.signal(signal.SIGTERM, lambda *_: None)
         for child in self.children.values():
             _signal(child, signal.SIGKILL)
         for child in self.children.values():
             child.wait()
         for argv, timeout in reversed(self.cleanups):
             try:
-                subprocess.run(
+                child = subprocess.Popen(
                     argv,
                     stdin=subprocess.DEVNULL,
                     stdout=subprocess.DEVNULL,
                     stderr=subprocess.DEVNULL,
-                    timeout=timeout,
-                    check=False,
+                    start_new_session=True,
                     preexec_fn=self.die_with_us,
                 )
-            except (OSError, subprocess.TimeoutExpired):
+            except (OSError, subprocess.SubprocessError):
                 continue
+            try:
+                child.wait(timeout)
+            except subprocess.TimeoutExpired:
+                pass
+            _signal(child, signal.SIGKILL)
+            child.wait()
         shutil.rmtree(self.directory, ignore_errors=True)
 
 

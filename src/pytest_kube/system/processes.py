@@ -175,6 +175,11 @@ class Guardian:
         _settle(process.exited, code)
         return int(code)
 
+    def processes(self) -> list[Process]:
+        """Return what was started and still runs."""
+        with self._lock:
+            return [p for p in self._processes.values() if not p.exited.done()]
+
     def at_end(self, argv: Sequence[str], *, timeout: float) -> None:
         """Run *argv* when everything ends, for at most *timeout* seconds."""
         self._ask(do="finally", argv=list(argv), seconds=timeout)

@@ -1,0 +1,474 @@
+"""What options, environment, ini values and profiles decide, and how mistakes read."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from pytest_kube import settings
+from pytest_kube.errors import SettingsError
+from pytest_kube.settings import NodeGroup, Profile, Settings, asked_for, read
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+
+@pytest.fixture
+def settings_of(
+    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., Settings]:
+    """Read the settings of a run in a project with these files and ini lines."""
+    monkeypatch.delenv("PYTEST_ADDOPTS", raising=False)
+
+    def settings_of(
+        *arguments: str, ini: str = "", profile: str | None = None
+    ) -> Settings:
+        pytester.makeini(f"[pytest]\n{ini}\n")
+        if profile is not None:
+            write_profile(pytester.path, profile)
+        return read(pytester.parseconfig(*arguments))
+
+    return settings_of
+
+
+def write_profile(folder: Path, text: str, name: str = "big") -> Path:
+    """Write clusters/NAME.yaml, and return its path."""
+    path = folder / "clusters" / f"{name}.yaml"
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(text, "utf-8")
+    return path
+
+
+def profile_of(folder: Path, text: str) -> Profile:
+    """Return what the text means as the profile 'big'."""
+    return settings._profile("big", write_profile(folder, text).parent)
+
+
+def message_of(folder: Path, text: str) -> str:
+    """Return why the text is no profile, with the path of its file left out."""
+    path = write_profile(folder, text)
+
+    with pytest.raises(SettingsError) as caught:
+        settings._profile("big", path.parent)
+
+    return str(caught.value).replace(str(path), "big.yaml")
+
+
+# --- profiles -----------------------------------------------------------------
+
+
+def test_profile_may_set_every_key(tmp_path: Path) -> None:
+    """Keys are written as Kubernetes writes them; values stay text as written."""
+    text = """\
+provider: kind
+version: 1.30
+nodes: 3
+featureGates: {InPlacePodVerticalScaling: true, Other: false}
+runtimeConfig: {batch/v1: false, api/all: "true"}
+extraArgs:
+  kube-apiserver: {v: 4}
+image: kindest/node:v1.36.3
+images: [controller:dev, sidecar:dev]
+context: staging
+kubeconfig: kube/config
+"""
+
+    profile = profile_of(tmp_path, text)
+
+    assert profile == Profile(
+        name="big",
+        provider="kind",
+        version="1.30",
+        nodes=(NodeGroup(count=3),),
+        feature_gates={"InPlacePodVerticalScaling": True, "Other": False},
+        runtime_config={"batch/v1": "false", "api/all": "true"},
+        extra_args={"kube-apiserver": {"v": "4"}},
+        image="kindest/node:v1.36.3",
+        images=("controller:dev", "sidecar:dev"),
+        context="staging",
+        kubeconfig="kube/config",
+    )
+
+
+def test_nodes_may_be_groups(tmp_path: Path) -> None:
+    """Each group has its own count, names, capacity, labels and taints."""
+    text = """\
+provider: kwok
+nodes:
+- count: 2
+- name: gpu
+  count: 1
+  capacity: {cpu: 8, nvidia.com/gpu: "4"}
+  labels: {zone: a}
+  taints: [{key: gpu, value: "yes", effect: NoSchedule}]
+"""
+
+    profile = profile_of(tmp_path, text)
+
+    assert profile.nodes == (
+        NodeGroup(count=2),
+        NodeGroup(
+            count=1,
+            name="gpu",
+            capacity={"cpu": "8", "nvidia.com/gpu": "4"},
+            labels={"zone": "a"},
+            taints=({"key": "gpu", "value": "yes", "effect": "NoSchedule"},),
+        ),
+    )
+
+
+def test_profile_named_like_a_provider_needs_no_provider_line(tmp_path: Path) -> None:
+    """clusters/kwok.yaml changes what --kube=kwok means."""
+    path = write_profile(tmp_path, "nodes: 7\n", name="kwok")
+
+    profile = settings._profile("kwok", path.parent)
+
+    assert (profile.provider, profile.nodes) == ("kwok", (NodeGroup(count=7),))
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (
+            "provider: kwok\nnode: 3\n",
+            (
+                "big.yaml:2: unknown key 'node' in the profile; did you mean 'nodes'? "
+                "Known keys: provider, version, nodes, featureGates, runtimeConfig, "
+                "extraArgs, image, images, context, kubeconfig"
+            ),
+        ),
+        (
+            "provider: kwok\nnodes:\n- count: 1\n  lables: {}\n",
+            (
+                "big.yaml:4: unknown key 'lables' in nodes[0]; did you mean 'labels'? "
+                "Known keys: count, name, capacity, labels, taints"
+            ),
+        ),
+        (
+            "zzz: 1\n",
+            (
+                "big.yaml:1: unknown key 'zzz' in the profile. Known keys: provider, "
+                "version, nodes, featureGates, runtimeConfig, extraArgs, image, images, "
+                "context, kubeconfig"
+            ),
+        ),
+        (
+            "[a]: 1\n",
+            "big.yaml:1: the keys of the profile: expected text, got a list",
+        ),
+        (
+            "extraArgs: {{}: {}}\n",
+            "big.yaml:1: the keys of extraArgs: expected text, got a mapping",
+        ),
+        ("image: x\n\nimage: y\n", "big.yaml:3: 'image' stands twice in the profile"),
+        (
+            "extraArgs: {}\nextraArgs: {}\n",
+            "big.yaml:2: 'extraArgs' stands twice in the profile",
+        ),
+        (
+            "extraArgs:\n  etcd: {}\n  etcd: {}\n",
+            "big.yaml:3: 'etcd' stands twice in extraArgs",
+        ),
+        ("- provider\n", "big.yaml:1: the profile: expected a mapping, got a list"),
+        ("kwok\n", "big.yaml:1: the profile: expected a mapping, got 'kwok'"),
+        ("provider: [a]\n", "big.yaml:1: provider: expected text, got a list"),
+        ("provider:\n", "big.yaml:1: provider: expected text, got nothing"),
+        ("version: {a: b}\n", "big.yaml:1: version: expected text, got a mapping"),
+        ("image: true\n", "big.yaml:1: image: expected text, got 'true'"),
+        (
+            "provider: kwok\nnodes: three\n",
+            "big.yaml:2: nodes: expected a number, got 'three'",
+        ),
+        ("nodes: -1\n", "big.yaml:1: nodes: expected a number, got '-1'"),
+        ("nodes: 1.5\n", "big.yaml:1: nodes: expected a number, got '1.5'"),
+        ("nodes: ²\n", "big.yaml:1: nodes: expected a number, got '²'"),
+        ("nodes: {count: 1}\n", "big.yaml:1: nodes: expected a list, got a mapping"),
+        ("nodes:\n- 3\n", "big.yaml:2: nodes[0]: expected a mapping, got '3'"),
+        (
+            "nodes:\n- {name: a}\n- count: [1]\n",
+            "big.yaml:3: count: expected a number, got a list",
+        ),
+        (
+            "nodes:\n- count: 1\n- count: 2\n",
+            "big.yaml:2: nodes: each group needs a name of its own",
+        ),
+        (
+            "nodes:\n- taints: {key: a}\n",
+            "big.yaml:2: taints: expected a list, got a mapping",
+        ),
+        (
+            "nodes:\n- capacity: {cpu: [1]}\n",
+            "big.yaml:2: capacity.cpu: expected text, got a list",
+        ),
+        (
+            "featureGates:\n  A: true\n  B: maybe\n",
+            "big.yaml:3: featureGates.B: expected true or false, got 'maybe'",
+        ),
+        (
+            "featureGates: [A]\n",
+            "big.yaml:1: featureGates: expected a mapping, got a list",
+        ),
+        (
+            "runtimeConfig: {api/all: [1]}\n",
+            "big.yaml:1: runtimeConfig.api/all: expected text, got a list",
+        ),
+        (
+            "extraArgs:\n  etcd: debug\n",
+            "big.yaml:2: extraArgs.etcd: expected a mapping, got 'debug'",
+        ),
+        (
+            "extraArgs:\n  etcd:\n    v: {}\n",
+            "big.yaml:3: extraArgs.etcd.v: expected text, got a mapping",
+        ),
+        ("images: one\n", "big.yaml:1: images: expected a list, got 'one'"),
+        ("images:\n- a\n- {}\n", "big.yaml:3: images[1]: expected text, got a mapping"),
+        ("", "big.yaml: empty; it needs at least a line 'provider: kwok'"),
+        ("# nothing\n", "big.yaml: empty; it needs at least a line 'provider: kwok'"),
+        (
+            "provider: kwok\nnodes: [1\n",
+            "big.yaml:3: not YAML: expected ',' or ']', but got '<stream end>'",
+        ),
+        ("provider: kwok\n\tnodes: 1\n", "big.yaml:2: not YAML: "),
+        ("nodes: *one\n", "big.yaml:1: not YAML: found undefined alias 'one'"),
+        (
+            "image: a\n---\nimage: b\n",
+            "big.yaml:2: not YAML: but found another document",
+        ),
+        (
+            "provider: minikube\n",
+            (
+                "big.yaml: provider 'minikube' is unknown; "
+                "providers: envtest, existing, kind, kwok"
+            ),
+        ),
+        (
+            "image: x\n",
+            (
+                "big.yaml: provider 'big' is unknown; "
+                "providers: envtest, existing, kind, kwok"
+            ),
+        ),
+    ],
+)
+def test_wrong_profile_names_file_line_and_key(
+    tmp_path: Path, text: str, expected: str
+) -> None:
+    """What is wrong stands with its place and with what is allowed there."""
+    message = message_of(tmp_path, text)
+
+    assert message.startswith(expected)
+
+
+def test_profile_that_is_no_text_is_a_settings_error(tmp_path: Path) -> None:
+    """Bytes that are not UTF-8, and characters that YAML forbids, end in no traceback."""
+    path = write_profile(tmp_path, "")
+
+    for content in (b"image: \xff\n", b"image: a\x07\n"):
+        path.write_bytes(content)
+
+        with pytest.raises(SettingsError, match=r"big\.yaml: cannot be read as YAML: "):
+            settings._profile("big", path.parent)
+
+
+def test_unknown_name_lists_what_there_is(tmp_path: Path) -> None:
+    """A misspelt profile is as easy to find as a misspelt provider."""
+    write_profile(tmp_path, "provider: kwok\n", name="staging")
+
+    with pytest.raises(SettingsError) as caught:
+        settings._profile("stagin", tmp_path / "clusters")
+
+    assert str(caught.value) == (
+        "--kube=stagin: no such provider or profile; did you mean staging?\n"
+        "  providers  envtest, existing, kind, kwok\n"
+        f"  profiles   staging ({tmp_path}/clusters/NAME.yaml)"
+    )
+
+
+# --- options ------------------------------------------------------------------
+
+
+def test_defaults(settings_of: Callable[..., Settings]) -> None:
+    """What a run with nothing but --kube gets."""
+    found = settings_of("--kube=kwok")
+
+    root = found.artifacts_dir.parent.parent
+    assert found == Settings(
+        profile=Profile(name="kwok", provider="kwok"),
+        timeout=10.0,
+        artifacts_dir=root / ".pytest-kube/artifacts",
+    )
+
+
+def test_nothing_is_asked_for_by_default(pytester: pytest.Pytester) -> None:
+    """Without the option, the variable and the ini value there is no cluster."""
+    config = pytester.parseconfig()
+
+    assert asked_for(config) == ""
+
+
+@pytest.mark.parametrize(
+    ("argument", "expected"),
+    [
+        (
+            "--kube-timeout=soon",
+            "--kube-timeout=soon: expected seconds above 0, for example 10 or 2.5",
+        ),
+        ("--kube-timeout=0", "--kube-timeout=0: expected seconds above 0"),
+        ("--kube-timeout=-1", "--kube-timeout=-1: expected seconds above 0"),
+        ("--kube-timeout=nan", "--kube-timeout=nan: expected seconds above 0"),
+        ("--kube-timeout=inf", "--kube-timeout=inf: expected seconds above 0"),
+        ("--kube-timeout=", "--kube-timeout=: expected seconds above 0"),
+        (
+            "--kube-isolation=rollbak",
+            "--kube-isolation=rollbak: allowed are namespace, none",
+        ),
+        ("--kube-isolation=", "--kube-isolation=: allowed are namespace, none"),
+        (
+            "--kube-artifacts=some",
+            "--kube-artifacts=some: allowed are failed, all, none",
+        ),
+        (
+            "--kube-binaries=nowhere",
+            (
+                "--kube-binaries=nowhere: no such folder (ROOT/nowhere); give the folder "
+                "that holds kube-apiserver, etcd and the others, or auto"
+            ),
+        ),
+        (
+            "--kube-version=1.35,1.36",
+            (
+                "--kube-version=1.35,1.36: one version per run for now; "
+                "run pytest once for each of them"
+            ),
+        ),
+    ],
+)
+def test_bad_value_names_option_and_what_is_allowed(
+    settings_of: Callable[..., Settings],
+    pytester: pytest.Pytester,
+    argument: str,
+    expected: str,
+) -> None:
+    """A wrong option is found before anything is started."""
+    with pytest.raises(SettingsError) as caught:
+        settings_of("--kube=kwok", argument)
+
+    assert str(caught.value).replace(str(pytester.path), "ROOT").startswith(expected)
+
+
+def test_bad_offline_value_says_what_is_expected(
+    settings_of: Callable[..., Settings],
+) -> None:
+    """The option takes no value, so that only environment and ini can be wrong."""
+    with pytest.raises(SettingsError) as caught:
+        settings_of("--kube=kwok", ini="kube_offline = perhaps")
+
+    assert str(caught.value) == "kube_offline = perhaps: expected true or false"
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"), [("true", True), ("YES", True), ("1", True), ("off", False)]
+)
+def test_offline_takes_the_usual_words(
+    settings_of: Callable[..., Settings], text: str, *, expected: bool
+) -> None:
+    """The words that ini files use for true and false."""
+    found = settings_of("--kube=kwok", ini=f"kube_offline = {text}")
+
+    assert found.offline is expected
+
+
+def test_missing_path_names_ini_file_and_value(
+    settings_of: Callable[..., Settings], pytester: pytest.Pytester
+) -> None:
+    """Paths in the ini file are relative to it, and have to exist."""
+    with pytest.raises(SettingsError) as caught:
+        settings_of("--kube=kwok", ini="kube_crds = config/crd")
+
+    assert str(caught.value).replace(str(pytester.path), "ROOT") == (
+        "kube_crds in ROOT/tox.ini: ROOT/config/crd does not exist; paths are "
+        "relative to that file"
+    )
+
+
+def test_paths_are_relative_to_the_ini_file(
+    settings_of: Callable[..., Settings], pytester: pytest.Pytester
+) -> None:
+    """Several files and folders stand one after the other, with quotes as in a shell."""
+    pytester.mkdir("config")
+    pytester.mkdir("other crds")
+
+    found = settings_of("--kube=kwok", ini='kube_crds = config "other crds"')
+
+    assert found.crds == (pytester.path / "config", pytester.path / "other crds")
+
+
+def test_binaries_folder_is_relative_to_the_root(
+    settings_of: Callable[..., Settings], pytester: pytest.Pytester
+) -> None:
+    """A folder that exists is taken, and auto means to look for the programs."""
+    pytester.mkdir("bin")
+
+    assert settings_of("--kube=kwok", "--kube-binaries=bin").binaries == (
+        pytester.path / "bin"
+    )
+    assert settings_of("--kube=kwok", "--kube-binaries=auto").binaries is None
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({"command", "environment", "ini", "profile"}, "1.1"),
+        ({"environment", "ini", "profile"}, "1.2"),
+        ({"ini", "profile"}, "1.3"),
+        ({"profile"}, "1.4"),
+        (set(), ""),
+    ],
+)
+def test_command_line_beats_environment_ini_and_profile(
+    settings_of: Callable[..., Settings],
+    monkeypatch: pytest.MonkeyPatch,
+    given: set[str],
+    expected: str,
+) -> None:
+    """The nearest wins: command line, environment, ini, profile, default."""
+    if "environment" in given:
+        monkeypatch.setenv("PYTEST_KUBE_VERSION", "1.2")
+
+    found = settings_of(
+        "--kube=big",
+        *(["--kube-version=1.1"] if "command" in given else []),
+        ini="kube_version = 1.3" if "ini" in given else "",
+        profile="provider: kwok\n" + ("version: 1.4\n" if "profile" in given else ""),
+    )
+
+    assert found.version == expected
+
+
+def test_context_and_kubeconfig_go_into_the_profile(
+    settings_of: Callable[..., Settings],
+) -> None:
+    """The options of existing clusters win over the profile's keys."""
+    found = settings_of(
+        "--kube=big",
+        "--kube-context=new",
+        "--kube-config=mine",
+        profile="provider: existing\ncontext: old\nkubeconfig: theirs\n",
+    )
+
+    assert (found.profile.context, found.profile.kubeconfig) == ("new", "mine")
+
+
+def test_cluster_can_be_named_by_environment_or_ini(
+    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An empty variable says: no cluster, whatever the ini file names."""
+    pytester.makeini("[pytest]\nkube = kwok\n")
+
+    assert asked_for(pytester.parseconfig()) == "kwok"
+    monkeypatch.setenv("PYTEST_KUBE", "envtest")
+    assert asked_for(pytester.parseconfig()) == "envtest"
+    monkeypatch.setenv("PYTEST_KUBE", "")
+    assert asked_for(pytester.parseconfig()) == ""
