@@ -144,7 +144,14 @@ class Client:
         )
         if response.status >= 400:  # noqa: PLR2004
             raise _api_error(method, path, response.status, response.data)
-        return json.loads(response.data)
+        try:
+            return json.loads(response.data)
+        except ValueError as e:
+            start = response.data[:100].decode("utf-8", "replace")
+            raise ClusterError(
+                f"{method} {self.server}{path}: the answer is not JSON but {start!r}; "
+                "is this an API server, or a proxy before it?"
+            ) from e
 
     def text(self, path: str, *, timeout: float = REQUEST_TIMEOUT) -> str:
         """Return the answer to a GET as text, for paths outside of the API."""
@@ -342,9 +349,14 @@ def kubeconfig_credentials(
     """Return server URL, TLS context and headers of a kubeconfig's current context."""
     cluster, user = _read_kubeconfig(path)
     headers = {}
-    if token := _data(user, "token", "tokenFile", path.parent, encoded=False):
-        headers["Authorization"] = f"Bearer {token.decode().strip()}"
-    tls = _tls_context(cluster, user, path.parent)
+    try:
+        if token := _data(user, "token", "tokenFile", path.parent, encoded=False):
+            headers["Authorization"] = f"Bearer {token.decode().strip()}"
+        tls = _tls_context(cluster, user, path.parent)
+    except (OSError, ValueError) as e:
+        raise ClusterError(f"kubeconfig {path}: unusable credentials: {e}") from e
+    if not cluster.get("server"):
+        raise ClusterError(f"kubeconfig {path}: its cluster has no server")
     return cluster["server"].rstrip("/"), tls, headers
 
 
@@ -358,12 +370,17 @@ def load_kubeconfig(path: Path) -> dict[str, Any]:
         text = path.read_text("utf-8")
     except OSError as e:
         raise ClusterError(f"kubeconfig {path}: {e.strerror}") from e
+    except UnicodeError as e:
+        raise ClusterError(f"kubeconfig {path}: not a kubeconfig: {e}") from e
     try:
         config = json.loads(text)  # as we write them; YAML takes longer to read
     except ValueError:
         import yaml
 
-        config = yaml.safe_load(text)
+        try:
+            config = yaml.safe_load(text)
+        except yaml.YAMLError as e:
+            raise ClusterError(f"kubeconfig {path}: not YAML: {e}") from e
     if not isinstance(config, dict):
         raise ClusterError(f"kubeconfig {path}: not a kubeconfig")
     return config
@@ -372,20 +389,25 @@ def load_kubeconfig(path: Path) -> dict[str, Any]:
 def _read_kubeconfig(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     config = load_kubeconfig(path)
     name = config.get("current-context", "")
-    chosen = _named(config, "contexts", name, "context", path)
+    chosen = named(config, "contexts", name, "context", path)
     return (
-        _named(config, "clusters", chosen["cluster"], "cluster", path),
-        _named(config, "users", chosen["user"], "user", path),
+        named(config, "clusters", chosen.get("cluster", ""), "cluster", path),
+        named(config, "users", chosen.get("user", ""), "user", path),
     )
 
 
-def _named(
+def named(
     config: Mapping[str, Any], section: str, name: str, key: str, path: Path
 ) -> dict[str, Any]:
+    """Return an entry of a kubeconfig's section, of the file *path*.
+
+    Raises:
+        ClusterError: There is none of that name; the text lists those there are.
+    """
     entries = config.get(section) or ()
     for entry in entries:
         if entry["name"] == name:
-            return dict(entry[key] or {})
+            return dict(entry.get(key) or {})
     known = ", ".join(e["name"] for e in entries) or "none"
     raise ClusterError(f"kubeconfig {path}: no {key} {name!r}; there are: {known}")
 
@@ -417,6 +439,8 @@ def _tls_context(
         encoded=True,
     )
     tls = ssl.create_default_context(cadata=ca.decode() if ca else None)
+    # From Python 3.13 on it demands what other Kubernetes clients do without.
+    tls.verify_flags &= ~ssl.VERIFY_X509_STRICT
     if cluster.get("insecure-skip-tls-verify"):
         tls.check_hostname = False
         tls.verify_mode = ssl.CERT_NONE

@@ -23,6 +23,8 @@ ConditionLike = Callable[[Any], Any] | str
 
 _GONE = 410
 _EVENTS_SHOWN = 5
+_FIRST_LOOK = 2.0
+"""Seconds for the first answer, however short the wait: even one of 0 s looks once."""
 
 
 class Running(Protocol):
@@ -76,6 +78,7 @@ class Wait:
         self.timeout = timeout
         self.last: dict[str, Any] | None = None
         self.seen: dict[str, Any] | None = None
+        self.looked = False
         self.error: Exception | None = None
         self.news: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self.ended = threading.Event()
@@ -92,17 +95,24 @@ class Wait:
         )
         thread.start()
         try:
-            while (left := started + self.timeout - time.monotonic()) > 0 or (
-                not self.news.empty()
-            ):
+            answered = False
+            while True:
+                left = started + self.timeout - time.monotonic()
+                if left < -_FIRST_LOOK:
+                    break  # not even a flood of versions prolongs it for ever
                 try:
-                    news = self.news.get(timeout=max(0.0, left))
+                    news = self.news.get(
+                        timeout=max(left, 0.0 if answered else _FIRST_LOOK)
+                    )
                 except queue.Empty:
                     break
                 self._check_controllers()
+                if news is _CONTROLLER:
+                    continue
+                answered = True
                 if isinstance(news, Exception):
                     self.error = news
-                elif news is not _CONTROLLER and self._holds(news):
+                elif self._holds(news):
                     return self.last or self.seen or {}
         finally:
             self.ended.set()
@@ -119,9 +129,20 @@ class Wait:
                 raise failure
 
     def _holds(self, obj: dict[str, Any] | None) -> bool:
+        self.looked = True
+        self.error = None
         self.last = obj
         self.seen = self.last or self.seen
-        return bool(self.condition(self.last))
+        try:
+            return bool(self.condition(self.last))
+        except Exception as e:
+            what = "an object" if obj else "None, for there is no such object"
+            e.add_note(
+                f"The condition {self.condition.name!r} raised this when asked about "
+                f"{what}: {self._what()}. It is asked about every version, also one "
+                "without a status, and about None while there is none."
+            )
+            raise
 
     # --- in the thread ------------------------------------------------------
 
@@ -159,13 +180,15 @@ class Wait:
                     return
                 version = obj["metadata"]["resourceVersion"]
                 self.news.put(None if event["type"] == "DELETED" else obj)
+            # A server, or a proxy, that closes every watch at once is not flooded.
+            self.ended.wait(0.01)
 
     # --- the text of a timeout ----------------------------------------------
 
     def _explain(self, elapsed: float) -> str:
-        where = f"{self.namespace}/" if self.resource.namespaced else ""
-        what = f"{self.resource.kind} {where}{self.name}"
-        lines = [f"{what}: {self.condition.name} not reached within {elapsed:.1f} s"]
+        lines = [
+            f"{self._what()}: {self.condition.name} not reached within {elapsed:.1f} s"
+        ]
         lines += self._explain_object()
         if self.error is not None:
             lines.append(f"  API server   {self.error}")
@@ -173,19 +196,28 @@ class Wait:
         lines += [f"  controller   {c.summary()}" for c in self.controllers]
         return "\n".join(lines)
 
+    def _what(self) -> str:
+        where = f"{self.namespace}/" if self.resource.namespaced else ""
+        return f"{self.resource.kind} {where}{self.name}"
+
     def _explain_object(self) -> list[str]:
         obj = self.last
+        if not self.looked:
+            return ["  last seen    never: the API server did not answer"]
         if obj is None:
             was = "it was deleted meanwhile" if self.seen else "it was never there"
             return [f"  last seen    no such object; {was}"]
-        metadata, status = obj["metadata"], obj.get("status") or {}
+        metadata, status = obj["metadata"], obj.get("status")
+        if not isinstance(status, dict):  # nothing says that it has to be one
+            status = {"status": status} if status else {}
         text = f"resourceVersion {metadata.get('resourceVersion')}"
-        if "generation" in metadata:
-            text += f", generation {metadata['generation']}"
+        generation = metadata.get("generation")
+        if generation is not None:
+            text += f", generation {generation}"
         observed = status.get("observedGeneration")
         if observed is not None:
             text += f", observedGeneration {observed}"
-            if observed < metadata.get("generation", 0):
+            if isinstance(observed, int) and observed < (generation or 0):
                 text += " (the controller has not seen the latest spec)"
         lines = [f"  last seen    {text}"]
         if metadata.get("deletionTimestamp"):
@@ -194,26 +226,15 @@ class Wait:
                 f"  deleting     since {metadata['deletionTimestamp']}, "
                 f"finalizers left: {finalizers}"
             )
-        if not status:
+        if not status and "spec" in obj:
             lines.append("  status       empty: nothing has written to it yet")
-        for entry in status.get("conditions") or ():
-            details = "".join(
-                f"  {key}={entry[key]!r}"
-                if key == "message"
-                else f"  {key}={entry[key]}"
-                for key in ("reason", "message")
-                if entry.get(key)
-            )
-            lines.append(f"  conditions   {entry['type']}={entry['status']}{details}")
-        rest = {k: v for k, v in status.items() if k not in _TOLD}
-        if rest:
-            lines.append(f"  status       {_short(rest)}")
-        return lines
+        return lines + _explain_status(status)
 
     def _events(self) -> list[str]:
         if not self.resource.namespaced:
             return []
-        selector = f"involvedObject.name={self.name}"
+        kind = self.resource.kind
+        selector = f"involvedObject.kind={kind},involvedObject.name={self.name}"
         try:
             answer = self.cluster.client.request(
                 "GET",
@@ -234,7 +255,26 @@ class Wait:
 _CONTROLLER = object()
 """In the queue of a wait: some controller ended."""
 
-_TOLD = {"conditions", "observedGeneration"}
+
+def _explain_status(status: dict[str, Any]) -> list[str]:
+    conditions = status.get("conditions")
+    usual = isinstance(conditions, list) and all(map(_is_condition, conditions))
+    lines = []
+    for entry in conditions if usual and conditions else ():
+        details = "".join(
+            f"  {key}={entry[key]!r}" if key == "message" else f"  {key}={entry[key]}"
+            for key in ("reason", "message")
+            if entry.get(key)
+        )
+        lines.append(f"  conditions   {entry['type']}={entry['status']}{details}")
+    told = {"observedGeneration", "conditions" if usual else ""}
+    if rest := {k: v for k, v in status.items() if k not in told}:
+        lines.append(f"  status       {_short(rest)}")
+    return lines
+
+
+def _is_condition(value: Any) -> bool:
+    return isinstance(value, dict) and {"type", "status"} <= set(value)
 
 
 def _short(value: object, limit: int = 300) -> str:

@@ -1,20 +1,25 @@
 """The operator of the dask-kubernetes wheel, as published, on its own manifests."""
 
+from collections.abc import Callable
 from importlib.resources import files
 
 import pytest
 
-from pytest_kube import deleted, field, phase, ready
+from pytest_kube import Controller, Kube, Object, deleted, field, phase, ready
 
 OPERATOR = files("dask_kubernetes") / "operator"
 CRDS = OPERATOR / "deployment/helm/dask-kubernetes-operator/crds"
 EXAMPLES = OPERATOR / "controller/tests/resources"
 
+WaitForWorkers = Callable[[int], list[Object]]
+
 pytestmark = [pytest.mark.kube(crds=[CRDS]), pytest.mark.usefixtures("nodes")]
 
 
 @pytest.fixture
-def cluster(kube, kube_controller, wait_for_workers):
+def cluster(
+    kube: Kube, kube_controller: Controller, wait_for_workers: WaitForWorkers
+) -> Object:
     """The operator's own example cluster, running: a scheduler and two workers."""
     [cluster] = kube.apply(EXAMPLES / "simplecluster.yaml")
     kube.wait_for(cluster, phase("Running"))
@@ -24,7 +29,7 @@ def cluster(kube, kube_controller, wait_for_workers):
 
 
 @pytest.mark.usefixtures("cluster")
-def test_runs_a_cluster(kube):
+def test_runs_a_cluster(kube: Kube) -> None:
     """A DaskCluster becomes a scheduler with its Service, and workers: all run."""
     pods = kube.list("pods", labels="dask.org/cluster-name=simple")
 
@@ -34,8 +39,8 @@ def test_runs_a_cluster(kube):
     assert kube.find("service/simple-scheduler")
 
 
-@pytest.mark.usefixtures("cluster", "scheduler")
-def test_scales_up_and_down(kube, wait_for_workers):
+@pytest.mark.usefixtures("scheduler", "cluster")
+def test_scales_up_and_down(kube: Kube, wait_for_workers: WaitForWorkers) -> None:
     """The workers follow the cluster's number; the scheduler says which ones go."""
     kube.patch("daskcluster/simple", {"spec": {"worker": {"replicas": 4}}})
     four = wait_for_workers(4)
@@ -48,8 +53,8 @@ def test_scales_up_and_down(kube, wait_for_workers):
     assert group["spec"]["worker"]["replicas"] == 1
 
 
-@pytest.mark.usefixtures("cluster", "scheduler")
-def test_scales_by_itself(kube, wait_for_workers):
+@pytest.mark.usefixtures("scheduler", "cluster")
+def test_scales_by_itself(kube: Kube, wait_for_workers: WaitForWorkers) -> None:
     """An autoscaler gives the scheduler what it can use, within the limits."""
     kube.create(
         {
@@ -63,7 +68,7 @@ def test_scales_by_itself(kube, wait_for_workers):
     wait_for_workers(3)
 
 
-def test_leaves_nothing(kube, cluster):
+def test_leaves_nothing(kube: Kube, cluster: Object) -> None:
     """All that belongs to a cluster goes with it."""
     kinds = ("daskworkergroups", "deployments", "services", "replicasets", "pods")
     there = [obj for kind in kinds for obj in kube.list(kind)]
@@ -75,7 +80,7 @@ def test_leaves_nothing(kube, cluster):
     assert [obj for kind in kinds for obj in kube.list(kind)] == []
 
 
-def test_runs_a_job(kube, kube_controller):
+def test_runs_a_job(kube: Kube, kube_controller: Controller) -> None:
     """A DaskJob has its cluster for as long as it runs."""
     kube.apply(EXAMPLES / "simplejob.yaml")
     kube.wait_for("daskjob/simple-job", field("status.jobStatus", "Running"))

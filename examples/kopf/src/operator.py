@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 import threading
 from typing import TYPE_CHECKING, Any
 
@@ -137,11 +137,10 @@ def with_transition_time(
     condition: dict[str, Any], memcached: Mapping[str, Any]
 ) -> dict[str, Any]:
     """Add the time when the condition got its status: now, unless it had it before."""
-    now = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    now = dt.datetime.now(dt.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     for before in memcached.get("status", {}).get("conditions", []):
-        if before["type"] == condition["type"]:
-            if before["status"] == condition["status"]:
-                now = before["lastTransitionTime"]
+        if all(before[key] == condition[key] for key in ("type", "status")):
+            now = before["lastTransitionTime"]
     return {**condition, "lastTransitionTime": now}
 
 

@@ -1,6 +1,6 @@
 import pytest
 
-from pytest_kube import APIError, condition, field
+from pytest_kube import APIError, Kube, condition, field
 
 SAMPLE = "config/samples/memcached.yaml"
 NO_PODS = {
@@ -12,7 +12,7 @@ NO_PODS = {
 
 
 @pytest.mark.usefixtures("kube_controller", "nodes")
-def test_becomes_available(kube):
+def test_becomes_available(kube: Kube) -> None:
     """A Memcached is Available when all its servers are ready."""
     kube.apply(SAMPLE)
 
@@ -23,7 +23,7 @@ def test_becomes_available(kube):
 
 
 @pytest.mark.usefixtures("kube_controller", "nodes")
-def test_scales_up_and_down(kube):
+def test_scales_up_and_down(kube: Kube) -> None:
     """The servers follow the size, also when an autoscaler sets it."""
     kube.apply(SAMPLE)
     kube.wait_for("memcached/sample", condition("Available"))
@@ -37,7 +37,7 @@ def test_scales_up_and_down(kube):
 
 
 @pytest.mark.usefixtures("kube_controller")
-def test_is_not_available_without_servers(kube):
+def test_is_not_available_without_servers(kube: Kube) -> None:
     """While no server can run, the condition says how many are missing."""
     kube.apply(NO_PODS)
     kube.apply(SAMPLE)
@@ -50,7 +50,7 @@ def test_is_not_available_without_servers(kube):
 
 
 @pytest.mark.usefixtures("kube_controller")
-def test_owns_its_deployment(kube):
+def test_owns_its_deployment(kube: Kube) -> None:
     """The Deployment is the Memcached's own, so that it goes with it."""
     [memcached] = kube.apply(SAMPLE)
 
@@ -62,7 +62,7 @@ def test_owns_its_deployment(kube):
 
 
 @pytest.mark.usefixtures("kube_controller")
-def test_undoes_what_others_change(kube):
+def test_undoes_what_others_change(kube: Kube) -> None:
     """A Deployment that somebody changed or deleted is as it was a moment later."""
     kube.apply(SAMPLE)
     first = kube.wait_for("deployment/sample", "create")
@@ -76,7 +76,7 @@ def test_undoes_what_others_change(kube):
 
 
 @pytest.mark.usefixtures("kube_controller")
-def test_deletes_its_deployment_first(kube):
+def test_deletes_its_deployment_first(kube: Kube) -> None:
     """When a Memcached is gone, its servers are: a finalizer holds it until then."""
     kube.apply(SAMPLE)
     kube.wait_for("deployment/sample", "create")
@@ -88,7 +88,7 @@ def test_deletes_its_deployment_first(kube):
 
 
 @pytest.mark.parametrize("size", [-1, 6])
-def test_refuses_a_size_out_of_range(kube, size):
+def test_refuses_a_size_out_of_range(kube: Kube, size: int) -> None:
     """The CRD allows 0 to 5 servers; no controller is needed for that."""
     memcached = {
         "apiVersion": "cache.example.com/v1alpha1",
@@ -103,7 +103,7 @@ def test_refuses_a_size_out_of_range(kube, size):
     assert refused.value.status == 422
 
 
-def test_has_defaults(kube):
+def test_has_defaults(kube: Kube) -> None:
     """An empty spec asks for one small server."""
     memcached = kube.create(
         {

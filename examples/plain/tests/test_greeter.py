@@ -1,18 +1,22 @@
+from collections.abc import Callable
+
 import pytest
 
-from pytest_kube import APIError, field
+from pytest_kube import APIError, Controller, Kube, field
 
 SAMPLE = "config/samples/greeting.yaml"
 
 
 @pytest.fixture(params=["greeter:run", "greeter_async:run"])
-def greeter(request, run_controller):
+def greeter(
+    request: pytest.FixtureRequest, run_controller: Callable[..., Controller]
+) -> Controller:
     """The controller, in both of its forms."""
     return run_controller(request.param)
 
 
 @pytest.mark.usefixtures("greeter")
-def test_greets(kube):
+def test_greets(kube: Kube) -> None:
     """A Greeting gets a ConfigMap of its own, and says what is in it."""
     [greeting] = kube.apply(SAMPLE)
 
@@ -24,7 +28,7 @@ def test_greets(kube):
 
 
 @pytest.mark.usefixtures("greeter")
-def test_follows_changes(kube):
+def test_follows_changes(kube: Kube) -> None:
     """A changed Greeting changes its ConfigMap."""
     kube.apply(SAMPLE)
     kube.wait_for("configmap/sample", field("data.text", "Hello, World!"))
@@ -34,7 +38,9 @@ def test_follows_changes(kube):
     kube.wait_for("configmap/sample", field("data.text", "Good morning, World!"))
 
 
-def test_greets_those_who_were_there_before(kube, run_controller):
+def test_greets_those_who_were_there_before(
+    kube: Kube, run_controller: Callable[..., Controller]
+) -> None:
     """What happened while no controller ran is not lost."""
     kube.apply(SAMPLE)
 
@@ -43,7 +49,7 @@ def test_greets_those_who_were_there_before(kube, run_controller):
     kube.wait_for("greeting/sample", field("status.observedGeneration", 1))
 
 
-def test_wants_a_name(kube):
+def test_wants_a_name(kube: Kube) -> None:
     """The CRD refuses a Greeting to nobody."""
     nobody = {
         "apiVersion": "example.com/v1",
@@ -56,7 +62,7 @@ def test_wants_a_name(kube):
         kube.create(nobody)
 
 
-def test_stops_when_nothing_happens(kube, kube_controller):
+def test_stops_when_nothing_happens(kube_controller: Controller) -> None:
     """An idle controller ends as soon as it is told to."""
     kube_controller.stop()
 

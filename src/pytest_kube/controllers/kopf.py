@@ -42,7 +42,8 @@ class KopfWork:
         self._surroundings = surroundings
         self._options = dict(options)
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._stop: asyncio.Event | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._stopping = False
         self._opened: set[str] = set()
         self._insights: Any = None
         self._kopf = _import_kopf()
@@ -60,7 +61,7 @@ class KopfWork:
 
     async def _main(self, controller: Controller) -> None:
         self._loop = asyncio.get_running_loop()
-        self._stop = asyncio.Event()
+        self._task = asyncio.current_task()
         from kopf._cogs.structs.credentials import Vault
         from kopf._cogs.structs.references import Insights
 
@@ -74,6 +75,8 @@ class KopfWork:
         session = await self._session(controller)
         watcher = asyncio.create_task(self._notice_readiness(controller))
         try:
+            # No stop flag: one that is not raised keeps an operator that fails by
+            # itself from ending for five seconds. Cancelling ends it as gracefully.
             await self._kopf.operator(
                 **{
                     "registry": self._registry,
@@ -81,20 +84,23 @@ class KopfWork:
                     "insights": self._insights,
                     "vault": Vault({"pytest-kube": session}),
                     "standalone": True,
-                    "stop_flag": self._stop,
                     **scope,
                     **self._options,
                 }
             )
+        except asyncio.CancelledError:
+            if not self._stopping:
+                raise
         finally:
             watcher.cancel()
             await session.aiohttp_session.close()
 
     def stop(self) -> None:
-        """Set the stop flag."""
-        if self._loop is not None and self._stop is not None:
+        """Cancel the operator, which lets it clean up."""
+        self._stopping = True
+        if self._loop is not None and self._task is not None:
             with contextlib.suppress(RuntimeError):  # the loop has ended meanwhile
-                self._loop.call_soon_threadsafe(self._stop.set)
+                self._loop.call_soon_threadsafe(self._task.cancel)
 
     def waiting_for(self) -> str:
         """Name the watches that are missing."""

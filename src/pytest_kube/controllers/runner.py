@@ -292,7 +292,8 @@ def _collected_logs(controller: Controller) -> Iterator[None]:
 
 def _one_line(error: BaseException) -> str:
     text = str(error).splitlines()
-    return f"{type(error).__name__}: {text[0]}" if text else type(error).__name__
+    line = f"{type(error).__name__}: {text[0]}" if text else type(error).__name__
+    return f"{line} ({_one_line(error.__cause__)})" if error.__cause__ else line
 
 
 def _indent(text: str) -> str:

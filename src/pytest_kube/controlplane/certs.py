@@ -50,16 +50,22 @@ class Authority:
             )
             self._name = _name("pytest-kube-ca")
             usage = _key_usage(cert_sign=True)
+            self._identifier = x509.SubjectKeyIdentifier.from_public_key(
+                self._key.public_key()
+            )
             certificate = (
                 _builder(self._name, self._name, self._key.public_key())
                 .add_extension(x509.BasicConstraints(ca=True, path_length=0), True)
                 .add_extension(usage, True)
+                .add_extension(self._identifier, False)
                 .sign(self._key, hashes.SHA256())
             )
             self.certificate = certificate.public_bytes(serialization.Encoding.PEM)
         else:
             self._key = serialization.load_pem_private_key(pair.key, None)  # type: ignore[assignment]  # RSA signs by the same call
-            self._name = x509.load_pem_x509_certificate(pair.certificate).subject
+            certificate = x509.load_pem_x509_certificate(pair.certificate)
+            self._name = certificate.subject
+            self._identifier = _identifier(certificate)
             self.certificate = pair.certificate
 
     def server(self, name: str) -> KeyPair:
@@ -89,6 +95,13 @@ class Authority:
             .add_extension(x509.BasicConstraints(ca=False, path_length=None), True)
             .add_extension(_key_usage(cert_sign=False), True)
             .add_extension(x509.ExtendedKeyUsage(uses), False)
+            # Python 3.13 and newer insist on it.
+            .add_extension(
+                x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(
+                    self._identifier
+                ),
+                False,
+            )
         )
         if names:
             builder = builder.add_extension(x509.SubjectAlternativeName(names), False)
@@ -114,6 +127,15 @@ def private_pem(key: ec.EllipticCurvePrivateKey) -> bytes:
         serialization.PrivateFormat.TraditionalOpenSSL,
         serialization.NoEncryption(),
     )
+
+
+def _identifier(certificate: x509.Certificate) -> x509.SubjectKeyIdentifier:
+    """Return what *certificate* calls its key; authorities differ in how they do."""
+    kind = x509.SubjectKeyIdentifier
+    try:
+        return certificate.extensions.get_extension_for_class(kind).value
+    except x509.ExtensionNotFound:
+        return kind.from_public_key(certificate.public_key())
 
 
 def _name(common_name: str, organizations: Sequence[str] = ()) -> x509.Name:

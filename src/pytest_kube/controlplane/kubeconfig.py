@@ -7,8 +7,7 @@ import json
 import os
 from typing import TYPE_CHECKING, Any
 
-from pytest_kube.client import load_kubeconfig
-from pytest_kube.errors import ClusterError
+from pytest_kube.client import load_kubeconfig, named
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -55,23 +54,20 @@ def select(source: Path, context: str, target: Path) -> Path:
     """Copy a kubeconfig so that *context* is its current and only one.
 
     Raises:
-        ClusterError: The file has no such context; the text lists those it has.
+        ClusterError: The file has no such context, or none that is complete; the text
+            lists what it has.
     """
     config = load_kubeconfig(source)
-    chosen = [c for c in config.get("contexts") or () if c["name"] == context]
-    if not chosen:
-        known = ", ".join(c["name"] for c in config.get("contexts") or ()) or "none"
-        raise ClusterError(
-            f"kubeconfig {source}: no context {context!r}; there are: {known}"
-        )
+    chosen = named(config, "contexts", context, "context", source)
+    config["contexts"] = [{"name": context, "context": chosen}]
+    config["current-context"] = context
     for section, key in (("clusters", "cluster"), ("users", "user")):
-        wanted = chosen[0]["context"][key]
-        config[section] = [e for e in config[section] if e["name"] == wanted]
-        for entry in config[section]:
-            details = entry.get(key) or {}
-            for name in _FILES & set(details):
-                details[name] = str((source.parent / details[name]).absolute())
-    _write_private(target, {**config, "contexts": chosen, "current-context": context})
+        name = chosen.get(key, "")
+        details = named(config, section, name, key, source)
+        for file in _FILES & set(details):
+            details[file] = str((source.parent / details[file]).absolute())
+        config[section] = [{"name": name, key: details}]
+    _write_private(target, config)
     return target
 
 
@@ -82,6 +78,7 @@ def _write_private(path: Path, config: dict[str, Any]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
     with os.fdopen(os.open(path, flags, 0o600), "w") as f:
+        os.fchmod(f.fileno(), 0o600)  # it may have been there before
         json.dump(config, f, indent=1)
 
 

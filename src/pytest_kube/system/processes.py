@@ -12,12 +12,13 @@ import sys
 import tempfile
 import threading
 import warnings
+import weakref
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from dataclasses import dataclass
 from dataclasses import field as dataclass_field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, BinaryIO, Self
 
 from pytest_kube.errors import ClusterError
 
@@ -27,6 +28,9 @@ if TYPE_CHECKING:
 
 ANSWER_TIMEOUT = 10.0
 """Seconds in which a guardian answers; starting and killing take milliseconds."""
+
+NOT_STARTED = 127
+"""The exit code of what could not be started, the one that shells have for it."""
 
 
 @dataclass(eq=False)
@@ -103,7 +107,10 @@ class Guardian:
         self._ready: Future[dict[str, Any]] = Future()
         self._last_id = 0
         self._reader = threading.Thread(
-            target=self._read, name="pytest-kube guardian", daemon=True
+            target=_read,
+            args=(weakref.ref(self), ours.makefile("rb")),
+            name="pytest-kube guardian",
+            daemon=True,
         )
         self._reader.start()
         try:
@@ -125,6 +132,8 @@ class Guardian:
 
     def __del__(self) -> None:
         if getattr(self, "_lease", None) is not None and self._lease.fileno() != -1:
+            with contextlib.suppress(OSError):
+                self._lease.shutdown(socket.SHUT_RDWR)
             warnings.warn(f"unclosed {self!r}", ResourceWarning, stacklevel=1)
 
     def __repr__(self) -> str:
@@ -140,21 +149,35 @@ class Guardian:
     ) -> Process:
         """Start a child process; its output goes to ``NAME.log`` in the folder.
 
+        While another one of that name runs, it is called ``NAME-2`` and so on.
+
         Raises:
             ClusterError: The system refused, for example a file that cannot be run.
         """
-        process = Process(name, list(argv), self.directory / f"{name}.log")
-        with self._lock:
-            self._processes[name] = process
-        answer = self._ask(
-            do="start",
-            name=name,
-            argv=process.argv,
-            log=process.log.name,
-            env=None if env is None else dict(env),
-            cwd=None if cwd is None else str(cwd),
-        )
+        process = self._named(name, argv)
+        try:
+            answer = self._ask(
+                do="start",
+                name=process.name,
+                argv=process.argv,
+                log=process.log.name,
+                env=None if env is None else dict(env),
+                cwd=None if cwd is None else str(cwd),
+            )
+        except ClusterError:
+            _settle(process.exited, NOT_STARTED)
+            raise
         process.pid = answer["pid"]
+        return process
+
+    def _named(self, name: str, argv: Sequence[str]) -> Process:
+        with self._lock:
+            free, number = name, 1
+            while free in self._processes and not self._processes[free].exited.done():
+                number += 1
+                free = f"{name}-{number}"
+            process = Process(free, list(argv), self.directory / f"{free}.log")
+            self._processes[free] = process
         return process
 
     def stop(self, process: Process, *, grace: float = 0.0) -> int:
@@ -230,13 +253,8 @@ class Guardian:
                 f"{tempfile.gettempdir()} not writable?"
             ) from None
 
-    def _read(self) -> None:
-        with (
-            contextlib.suppress(OSError, ValueError),
-            self._lease.makefile("rb") as lines,
-        ):
-            for line in lines:
-                self._handle(json.loads(line))
+    def _lose(self) -> None:
+        """Note that the guardian process is gone, and all of its children with it."""
         gone = {"error": "the guardian process is gone"}
         with self._lock:
             waiting = [*self._answers.values()]
@@ -264,6 +282,24 @@ class Guardian:
             with self._lock:
                 process = self._processes[message["name"]]
             _settle(process.exited, message["code"])
+
+
+def _read(guardian: weakref.ref[Guardian], lines: BinaryIO) -> None:
+    """Hand on what a guardian process says, in a thread.
+
+    The thread must not be what keeps the owner alive: one that nobody closed would
+    never be noticed.
+    """
+    with contextlib.suppress(OSError, ValueError), lines:
+        for line in lines:
+            owner = guardian()
+            if owner is None:
+                return
+            owner._handle(json.loads(line))  # noqa: SLF001  # ours
+            del owner
+    owner = guardian()
+    if owner is not None:
+        owner._lose()  # noqa: SLF001
 
 
 def _settle(future: Future[Any], value: Any) -> None:

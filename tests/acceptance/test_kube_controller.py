@@ -1,0 +1,255 @@
+"""The fixtures kube_controller and run_controller: ready, reported, stopped."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from .conftest import Project
+
+WIDGET = """\
+WIDGET = {"apiVersion": "example.com/v1", "kind": "Widget",
+          "metadata": {"name": "w"}, "spec": {"size": 3}}
+"""
+RECONCILED = f"""\
+{WIDGET}
+def test_reconciled(kube, kube_controller):
+    kube.apply(WIDGET)
+    kube.wait_for("widget/w", "jsonpath={{.status.size}}=3")
+"""
+
+
+@pytest.mark.parametrize("provider", ["envtest", "kwok"])
+def test_kopf_operator_reconciles(project: Project, provider: str) -> None:
+    """Each test has an operator that runs, in turn, and none is left."""
+    again = RECONCILED.replace("test_reconciled", "test_again")
+    project.test(
+        f"{RECONCILED}\n{again}\nimport threading\n"
+        "def test_no_thread_is_left():\n"
+        "    left = [t.name for t in threading.enumerate()\n"
+        "            if t.name.startswith('controller')]\n"
+        "    assert left == []\n"
+    )
+
+    result = project.run(f"--kube={provider}")
+
+    result.assert_outcomes(passed=3)
+
+
+def test_watches_are_open_when_the_controller_is_ready(project: Project) -> None:
+    """What happens right after is seen as it happens, not found by a list."""
+    project.write(
+        "src/widget_operator.py",
+        "import kopf\n\n"
+        "@kopf.on.event('widgets')\n"
+        "def note(type, name, memo, **_):\n"
+        "    open('seen.txt', 'a').write(f'{type}\\n')\n",
+    )
+    project.test(
+        f"{WIDGET}\n"
+        "from pathlib import Path\n"
+        "def test_event(kube, kube_controller):\n"
+        "    kube.create(WIDGET)\n"
+        "    kube.delete('widget/w')\n"
+        "    kube.wait_for('widget/w',\n"
+        "                  lambda _: 'DELETED' in Path('seen.txt').read_text())\n"
+        "    assert Path('seen.txt').read_text().split() == ['ADDED', 'DELETED']\n"
+    )
+
+    result = project.run("--kube=envtest", "-x")
+
+    result.assert_outcomes(passed=1)
+
+
+def test_several_controllers_run_in_one_test(project: Project) -> None:
+    """A kopf operator, a coroutine and a function with a stop event, side by side."""
+    project.test(
+        f"{WIDGET}\n"
+        "import asyncio\n"
+        "async def ticking(kubeconfig, namespace):\n"
+        "    while True:\n"
+        "        await asyncio.sleep(0.01)\n"
+        "def waiting(stop, ready):\n"
+        "    ready()\n"
+        "    stop.wait()\n"
+        "def test_three(kube, run_controller):\n"
+        "    first = run_controller('kopf:src/widget_operator.py')\n"
+        "    others = [run_controller(ticking), run_controller(waiting)]\n"
+        "    kube.apply(WIDGET)\n"
+        "    kube.wait_for('widget/w', 'jsonpath={.status.size}=3')\n"
+        "    assert not any(c.exited.done() for c in [first, *others])\n"
+    )
+
+    result = project.run("--kube=envtest")
+
+    result.assert_outcomes(passed=1)
+
+
+def test_handler_error_is_reported_with_its_traceback(project: Project) -> None:
+    """kopf retries quietly; a failed test says what was retried."""
+    project.write(
+        "src/widget_operator.py",
+        "import kopf\n\n"
+        "@kopf.on.create('widgets')\n"
+        "def reconcile(**_):\n"
+        "    raise KeyError('flavour')\n",
+    )
+    project.test(RECONCILED)
+
+    result = project.run("--kube=envtest", "--kube-timeout=1")
+
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(
+        [
+            "E *WaitTimeoutError: Widget *w: {.status.size} = 3 not reached within*",
+            "E * controller   kopf:src/widget_operator.py: running, * handler error*",
+            "*kube diagnostics*",
+            "*widget_operator.py*, line 5, in reconcile",
+            "*KeyError: 'flavour'",
+        ]
+    )
+
+
+def test_controller_that_ends_fails_the_waiting_test_at_once(project: Project) -> None:
+    """Nobody waits for a dead controller; its own traceback is the failure."""
+    project.write(
+        "src/app.py",
+        "def run(stop):\n"
+        "    stop.wait(0.2)\n"
+        "    raise LookupError('the database is gone')\n",
+    )
+    project.ini(
+        'kube_crds = ["crds"]', 'kube_controller = "app:run"', 'pythonpath = ["src"]'
+    )
+    project.test(RECONCILED)
+
+    result = project.run("--kube=envtest", "--kube-timeout=60")
+
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(
+        [
+            "E *ControllerExitedError: controller run ended while the test needed it: "
+            "LookupError: the database is gone",
+            "E *app.py*, line 3, in run",
+        ]
+    )
+    assert result.duration < 30
+
+
+def test_controller_that_ends_unnoticed_fails_the_test_at_its_end(
+    project: Project,
+) -> None:
+    """A test that does not wait learns of it too."""
+    project.test(
+        "def dies(stop):\n"
+        "    raise LookupError('gone')\n"
+        "def test_careless(run_controller):\n"
+        "    controller = run_controller(dies)\n"
+    )
+
+    result = project.run("--kube=envtest")
+
+    assert result.ret == 1
+    result.stdout.fnmatch_lines(["E *controller dies ended *LookupError: gone"])
+
+
+@pytest.mark.parametrize(
+    ("source", "error"),
+    [
+        pytest.param(
+            "import no_such_module\n",
+            "E *ControllerError: controller kopf:src/widget_operator.py: importing it "
+            "failed: ModuleNotFoundError: No module named 'no_such_module'",
+            id="import-error",
+        ),
+        pytest.param(
+            "import kopf\n@kopf.on.startup()\ndef start(**_):\n"
+            "    raise kopf.PermanentError('no licence')\n"
+            "@kopf.on.create('widgets')\ndef f(**_): pass\n",
+            "E *ControllerExitedError: controller kopf:src/widget_operator.py ended *"
+            "no licence*",
+            id="exception-at-start",
+        ),
+        pytest.param(
+            "import kopf\n@kopf.on.create('gadgets')\ndef f(**_): pass\n",
+            "E *ControllerNotReadyError: controller kopf:src/widget_operator.py was not "
+            "ready within 2.0 s: it watches nothing: the cluster serves none of the "
+            "kinds that its handlers are for. Is their CRD in kube_crds?",
+            id="never-ready",
+        ),
+    ],
+)
+def test_operator_that_cannot_run_is_an_error_with_its_reason(
+    project: Project, source: str, error: str
+) -> None:
+    """The operator's own words come first."""
+    project.write("src/widget_operator.py", source)
+    project.test(RECONCILED)
+
+    result = project.run("--kube=envtest", "--kube-timeout=2")
+
+    result.assert_outcomes(errors=1)
+    result.stdout.fnmatch_lines([error])
+
+
+def test_without_a_configured_controller_the_fixture_says_how(
+    project: Project,
+) -> None:
+    """Two places can name it."""
+    project.ini('kube_crds = ["crds"]')
+    project.test(RECONCILED)
+
+    result = project.run("--kube=envtest")
+
+    result.assert_outcomes(errors=1)
+    result.stdout.fnmatch_lines(["E *set kube_controller in the ini file, for example*"])
+
+
+def test_marker_names_another_controller(project: Project) -> None:
+    """The closest wins."""
+    project.ini('kube_crds = ["crds"]', 'kube_controller = "kopf:src/missing.py"')
+    project.test(
+        "import pytest\n\n"
+        "pytestmark = pytest.mark.kube(controller='kopf:src/widget_operator.py')\n"
+        + RECONCILED
+    )
+
+    result = project.run("--kube=envtest")
+
+    result.assert_outcomes(passed=1)
+
+
+def test_program_is_run_with_the_clusters_kubeconfig(project: Project) -> None:
+    """Controllers in other languages are programs; this one is a shell script."""
+    script = project.write(
+        "bin/manager",
+        '#!/bin/sh\necho "$1 in $NAMESPACE with $KUBECONFIG"\nexec sleep 60\n',
+    )
+    script.chmod(0o755)
+    project.test(
+        "import pytest\n\n"
+        "@pytest.mark.kube(controller='exec:./bin/manager --leader-elect=false')\n"
+        "def test_program(kube, kube_controller):\n"
+        "    kube_controller.stop()\n"
+        "    print(kube_controller.output)\n"
+        "    assert f'--leader-elect=false in {kube.namespace} with /' in (\n"
+        "        kube_controller.output)\n"
+    )
+
+    result = project.run("--kube=envtest")
+
+    result.assert_outcomes(passed=1)
+
+
+def test_unknown_marker_argument_is_a_usage_error(project: Project) -> None:
+    """A misspelt argument would otherwise do nothing."""
+    project.test("import pytest\n\n@pytest.mark.kube(crd='x')\ndef test_a(kube): pass\n")
+
+    result = project.run("--kube=envtest")
+
+    assert result.ret == 4
+    result.stderr.fnmatch_lines(
+        ["ERROR: *test_a: @pytest.mark.kube does not take crd; it takes crds, *"]
+    )
