@@ -258,7 +258,9 @@ _CONTROLLER = object()
 
 def _explain_status(status: dict[str, Any]) -> list[str]:
     conditions = status.get("conditions")
-    usual = isinstance(conditions, list) and all(map(_is_condition, conditions))
+    usual = conditions is None or (
+        isinstance(conditions, list) and all(map(_is_condition, conditions))
+    )
     lines = []
     for entry in conditions if usual and conditions else ():
         details = "".join(

@@ -6,6 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from pytest_kube.binaries.releases import DEFAULT_VERSION
+from pytest_kube.binaries.store import Store
+
 CRD = """\
 apiVersion: apiextensions.k8s.io/v1
 kind: CustomResourceDefinition
@@ -80,3 +83,13 @@ def project(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Proje
     for name in ("PYTEST_ADDOPTS", "PYTEST_KUBE", "KUBECONFIG"):
         monkeypatch.delenv(name, raising=False)
     return Project(pytester)
+
+
+@pytest.fixture(scope="session")
+def kubernetes_folder(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A folder with etcd and kube-apiserver, as KUBEBUILDER_ASSETS points at."""
+    folder = tmp_path_factory.mktemp("assets")
+    found = Store(DEFAULT_VERSION).require("etcd", "kube-apiserver", "kubectl")
+    for name, path in found.items():
+        (folder / name).symlink_to(path)
+    return str(folder)

@@ -170,7 +170,7 @@ def fake_api() -> Iterator[FakeAPI]:
                 else:
                     self.close_connection = True
 
-        do_DELETE = do_GET = do_PATCH = do_POST = do_PUT = _serve
+        do_DELETE = do_GET = do_PATCH = do_POST = do_PUT = _serve  # noqa: N815  # its names
 
         def _answer(self, code: int, content: Any) -> None:
             data = content if isinstance(content, bytes) else json.dumps(content)

@@ -11,6 +11,7 @@ OPERATOR = files("dask_kubernetes") / "operator"
 CRDS = OPERATOR / "deployment/helm/dask-kubernetes-operator/crds"
 EXAMPLES = OPERATOR / "controller/tests/resources"
 
+HANDLED = 'metadata.annotations["kopf.zalando.org/last-handled-configuration"]'
 WaitForWorkers = Callable[[int], list[Object]]
 
 pytestmark = [pytest.mark.kube(crds=[CRDS]), pytest.mark.usefixtures("nodes")]
@@ -25,6 +26,9 @@ def cluster(
     kube.wait_for(cluster, phase("Running"))
     kube.wait_for("deployment/simple-scheduler", ready)
     wait_for_workers(2)
+    # The operator counts the workers of a new group twice. If the cluster is deleted
+    # in between, it makes one more.
+    kube.wait_for("daskworkergroup/simple-default", field(HANDLED))
     return cluster
 
 
@@ -77,7 +81,7 @@ def test_leaves_nothing(kube: Kube, cluster: Object) -> None:
 
     for obj in there:
         kube.wait_for(obj, deleted)
-    assert [obj for kind in kinds for obj in kube.list(kind)] == []
+    assert [obj.name for kind in kinds for obj in kube.list(kind)] == []
 
 
 def test_runs_a_job(kube: Kube, kube_controller: Controller) -> None:
