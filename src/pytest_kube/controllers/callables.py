@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import importlib
 import inspect
 import threading
@@ -134,7 +135,8 @@ class AsyncWork:
         self._takes = takes
         self._loop: asyncio.AbstractEventLoop | None = None
         self._task: asyncio.Task[Any] | None = None
-        self._stop: asyncio.Event | None = None
+        self._stop = asyncio.Event()
+        self._stopping = False
 
     def run(self, controller: Controller) -> None:
         """Run the coroutine in a loop of its own."""
@@ -146,26 +148,31 @@ class AsyncWork:
                     raise
 
     async def _main(self, controller: Controller) -> None:
-        self._loop = asyncio.get_running_loop()
-        self._stop = asyncio.Event()
         arguments = dict(self._arguments)
         if "stop" in self._takes:
             arguments["stop"] = self._stop
         if "ready" in self._takes:
             arguments["ready"] = controller.ready
-        else:
-            controller.ready()
         self._task = asyncio.ensure_future(self._function(**arguments))
+        self._loop = asyncio.get_running_loop()
+        if self._stopping:  # already, when the loop did not exist yet
+            self._end()
+        if "ready" not in self._takes:
+            controller.ready()
         await self._task
 
     def stop(self) -> None:
         """Set the stop event, or cancel the task."""
-        if self._loop is None or self._loop.is_closed():
-            return
-        if "stop" in self._takes and self._stop is not None:
-            self._loop.call_soon_threadsafe(self._stop.set)
+        self._stopping = True
+        if self._loop is not None:
+            with contextlib.suppress(RuntimeError):  # the loop has ended meanwhile
+                self._loop.call_soon_threadsafe(self._end)
+
+    def _end(self) -> None:
+        if "stop" in self._takes:
+            self._stop.set()
         elif self._task is not None:
-            self._loop.call_soon_threadsafe(self._task.cancel)
+            self._task.cancel()
 
     def waiting_for(self) -> str:
         """Say that the coroutine has to call ``ready()``."""

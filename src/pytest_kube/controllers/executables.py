@@ -33,9 +33,15 @@ class ExecutableWork:
             raise ControllerError(
                 f"exec:{command}: no options are known, got {', '.join(options)}"
             )
-        self.name = f"exec:{shlex.split(command)[0]}"
+        try:
+            words = shlex.split(command)
+        except ValueError as e:
+            raise ControllerError(f"exec:{command}: {e}; quote as in a shell") from e
+        if not words:
+            raise ControllerError(f"exec:{command}: no program is named")
+        self.name = f"exec:{words[0]}"
         self._surroundings = surroundings
-        self._argv = [self._filled(word) for word in shlex.split(command)]
+        self._argv = [self._filled(word) for word in words]
         program = surroundings.folder / self._argv[0]
         found = str(program) if program.is_file() else shutil.which(self._argv[0])
         if found is None:
@@ -62,10 +68,9 @@ class ExecutableWork:
         self._process = where.launcher.start(
             name, self._argv, env=env, cwd=where.folder
         )
+        controller.writes_to(self._process.log)
         controller.ready()
         code = self._process.exited.result()
-        for line in self._process.log_tail(lines=1000).splitlines():
-            controller.write(line)
         if code != 0 and not self._stopped:
             how = f"signal {-code}" if code < 0 else f"exit code {code}"
             raise ControllerError(f"{self._argv[0]} ended with {how}")

@@ -9,6 +9,7 @@ import importlib.util
 import logging
 import sys
 import traceback
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pytest_kube.client import kubeconfig_credentials
@@ -16,7 +17,6 @@ from pytest_kube.errors import ControllerError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
-    from pathlib import Path
     from types import SimpleNamespace
 
     from pytest_kube.controllers.runner import Controller, Surroundings
@@ -199,6 +199,8 @@ class KopfWork:
         folder = str(path.parent)
         sys.path.insert(0, folder)
         self._cleanup.callback(_remove_first, sys.path, folder)
+        # What it imports of its folder registers handlers as well, at each import.
+        self._cleanup.callback(_forget_modules, path.parent, frozenset(sys.modules))
         sys.modules[name] = module
         self._cleanup.callback(sys.modules.pop, name, None)
         with self._fresh_registry() as registry:
@@ -250,6 +252,18 @@ def _import_kopf() -> Any:
             "this kopf is too old; pytest-kube needs kopf 1.45 or newer"
         )
     return kopf
+
+
+def _forget_modules(folder: Path, before: frozenset[str]) -> None:
+    """Have the modules of *folder* imported anew, those that *before* lacks."""
+    root = folder.resolve()
+    for name, module in list(sys.modules.items()):
+        file = getattr(module, "__file__", None)
+        if name in before or not file:
+            continue
+        path = Path(file).resolve()
+        if path.is_relative_to(root) and "site-packages" not in path.parts:
+            sys.modules.pop(name, None)
 
 
 def _remove_first(items: list[str], item: str) -> None:

@@ -23,6 +23,7 @@ from pytest_kube.errors import (
     ControllerExitedError,
     ControllerNotReadyError,
 )
+from pytest_kube.system.processes import tail
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -86,6 +87,7 @@ class Controller:
         self._stopping = False
         self._errors: list[str] = []
         self._output: deque[str] = deque(maxlen=_OUTPUT_LINES)
+        self._log: Path | None = None
         self._thread = threading.Thread(
             target=self._run, name=f"controller {self.name}", daemon=True
         )
@@ -101,7 +103,7 @@ class Controller:
     @property
     def output(self) -> str:
         """What it logged or printed so far."""
-        return "\n".join(self._output)
+        return "\n".join(self._lines())
 
     def failure(self) -> Exception | None:
         """Return the error to raise if it ended by itself, else ``None``."""
@@ -110,11 +112,12 @@ class Controller:
         cause = self.exited.exception()
         how = "returned" if cause is None else _one_line(cause)
         text = f"controller {self.name} ended while the test needed it: {how}"
-        if cause is not None and cause.__traceback__ is not None:
+        # The traceback of an error of ours would say nothing about the controller.
+        if cause is not None and not isinstance(cause, ControllerError):
             lines = "".join(traceback.format_exception(cause)).rstrip()
             text += f"\n{_indent(lines)}"
-        elif tail := self.tail():
-            text += f"\n  Its last lines:\n{_indent(tail)}"
+        elif last := self.tail():
+            text += f"\n  Its last lines:\n{_indent(last)}"
         error = ControllerExitedError(text)
         error.__cause__ = cause
         return error
@@ -135,7 +138,11 @@ class Controller:
 
     def tail(self, lines: int = 15) -> str:
         """Return the last *lines* of its output."""
-        return "\n".join(list(self._output)[-lines:])
+        return "\n".join(self._lines()[-lines:])
+
+    def _lines(self) -> list[str]:
+        logged = tail(self._log, _OUTPUT_LINES).splitlines() if self._log else []
+        return [*self._output, *logged]
 
     # --- for what it is made of ---------------------------------------------
 
@@ -147,6 +154,10 @@ class Controller:
     def write(self, line: str) -> None:
         """Add to its output."""
         self._output.append(line)
+
+    def writes_to(self, log: Path) -> None:
+        """Note that its output goes to a file, and is to be read from there."""
+        self._log = log
 
     def report_error(self, text: str) -> None:
         """Note an error that did not end it."""
@@ -171,18 +182,20 @@ class Controller:
         if failure := self.failure():
             raise failure
         if not self._ready.done():
-            tail = self.tail() or "(none)"
+            last = self.tail() or "(none)"
             raise ControllerNotReadyError(
                 f"controller {self.name} was not ready within {timeout:.1f} s: "
-                f"{self._work.waiting_for()}\n  Its last lines:\n{_indent(tail)}"
+                f"{self._work.waiting_for()}\n  Its last lines:\n{_indent(last)}"
             )
 
     def stop(self) -> None:
         """Stop it, and wait until it ended. Can be called again.
 
         Raises:
-            ControllerError: It does not end; the text shows where it hangs.
+            ControllerError: It does not end; the text shows where it hangs. Or it ended
+                by an exception when it was told to stop, which is the cause.
         """
+        ended = self.exited.done()
         if not self._stopping:
             self._stopping = True
             if self._thread.is_alive():
@@ -199,6 +212,13 @@ class Controller:
                 "thread goes on and may disturb the tests to come. It hangs in:\n"
                 f"{stack}"
             )
+        cause = None if ended or not self.exited.done() else self.exited.exception()
+        if cause is not None:
+            lines = "".join(traceback.format_exception(cause)).rstrip()
+            raise ControllerError(
+                f"controller {self.name} raised when it was stopped: "
+                f"{_one_line(cause)}\n{_indent(lines)}"
+            ) from cause
 
     def _run(self) -> None:
         try:

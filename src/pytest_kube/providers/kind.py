@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import socket
 import time
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from typing import TYPE_CHECKING, Any
@@ -49,8 +50,9 @@ def create(
     )
     docker = _docker()
     kind = store.require("kind")["kind"]
-    image = profile.image or f"kindest/node:v{version}"
+    node_image = profile.image or f"kindest/node:v{version}"
     with contextlib.closing(docker), Guardian() as guardian:
+        images = [_image(docker, reference) for reference in profile.images]
         name = f"pytest-kube-{os.urandom(4).hex()}"
         path = guardian.directory / "kubeconfig"
         # Told first: from here on the guardian deletes whatever kind may have made.
@@ -64,16 +66,16 @@ def create(
             str(path),
         ]
         guardian.at_end(argv, timeout=DELETE_TIMEOUT)
-        report(f"creating kind cluster {name} with node image {image}")
-        argv = [str(kind), "create", "cluster", "--name", name, "--image", image]
+        report(f"creating kind cluster {name} with node image {node_image}")
+        argv = [str(kind), "create", "cluster", "--name", name, "--image", node_image]
         _create(guardian, [*argv, "--kubeconfig", str(path)])
         nodes = docker.containers.list(
             filters={"label": f"io.x-k8s.kind.cluster={name}"}
         )
-        for reference in profile.images:
+        for reference, image in zip(profile.images, images, strict=True):
             report(f"loading image {reference} into {len(nodes)} node(s)")
             for node in nodes:
-                _load_image(docker, node, reference)
+                _load(docker, node, reference, image)
         client = Client.from_kubeconfig(path)
         report("waiting for the nodes to be ready")
         _await_usable(client)
@@ -129,26 +131,28 @@ def _failed(process: Process, how: str) -> ClusterError:
     )
 
 
-def _load_image(docker: Any, node: Any, reference: str) -> None:
-    import docker.errors as errors  # noqa: PLR0402
+def _image(client: Any, reference: str) -> Any:
+    from docker.errors import ImageNotFound
 
     try:
-        image = docker.images.get(reference)
-    except errors.ImageNotFound as e:
+        return client.images.get(reference)
+    except ImageNotFound as e:
         raise ClusterError(
             f"image {reference} of the profile is not in the local docker daemon; "
             "docker build or docker pull it first"
         ) from e
+
+
+def _load(client: Any, node: Any, reference: str, image: Any) -> None:
+    """Stream an image into a node's containerd, as kind load would by a file."""
     command = ["ctr", "--namespace=k8s.io", "images", "import", "--digests", "-"]
-    api = docker.api
+    api = client.api
     run = api.exec_create(node.id, command, stdin=True)
     sock = api.exec_start(run["Id"], socket=True)
     raw = getattr(sock, "_sock", sock)
     with contextlib.closing(sock):
         for chunk in image.save(named=reference):
             raw.sendall(chunk)
-        import socket
-
         raw.shutdown(socket.SHUT_WR)
         while raw.recv(65536):
             pass

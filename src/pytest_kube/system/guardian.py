@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from typing import Any, NoReturn
 
 PR_SET_PDEATHSIG = 1
+AGAIN, PAUSE = 3, 2.0
+"""How often clean-up commands are repeated after an interruption, seconds between."""
 
 
 def main(fd: int, parent_directory: str) -> None:
@@ -176,30 +178,35 @@ class Guardian:
 
     def _leave_nothing(self) -> None:
         signal.set_wakeup_fd(-1)
-        signal.signal(signal.SIGTERM, lambda *_: None)
-        for child in self.children.values():
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        interrupted = list(self.children.values())
+        for child in interrupted:
             _signal(child, signal.SIGKILL)
-        for child in self.children.values():
+        for child in interrupted:
             child.wait()
-        for argv, timeout in reversed(self.cleanups):
+        self._clean_up()
+        if self.cleanups and interrupted:
+            # A daemon may still be at work for a client that we killed: docker creates
+            # a container a moment after the one who asked for it is gone.
+            for _ in range(AGAIN):
+                time.sleep(PAUSE)
+                self._clean_up()
+        shutil.rmtree(self.directory, ignore_errors=True)
+
+    def _clean_up(self) -> None:
+        for argv, seconds in reversed(self.cleanups):
             try:
-                child = subprocess.Popen(
+                subprocess.run(
                     argv,
                     stdin=subprocess.DEVNULL,
                     stdout=subprocess.DEVNULL,
                     stderr=subprocess.DEVNULL,
-                    start_new_session=True,
+                    timeout=seconds,
+                    check=False,
                     preexec_fn=self.die_with_us,
                 )
-            except (OSError, subprocess.SubprocessError):
+            except (OSError, subprocess.TimeoutExpired):
                 continue
-            try:
-                child.wait(timeout)
-            except subprocess.TimeoutExpired:
-                pass
-            _signal(child, signal.SIGKILL)
-            child.wait()
-        shutil.rmtree(self.directory, ignore_errors=True)
 
 
 def _signal(child: subprocess.Popen[bytes], number: int) -> None:

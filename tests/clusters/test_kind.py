@@ -1,0 +1,226 @@
+"""kind: real nodes. Runs where a docker daemon has the node image."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+import time
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from pytest_kube.binaries.releases import DEFAULT_VERSION
+from pytest_kube.client import Client
+from pytest_kube.errors import ClusterError
+from pytest_kube.kube import Kube
+from pytest_kube.providers import kind
+from pytest_kube.settings import Profile, Settings
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from pytest_kube.cluster import Cluster
+
+docker = pytest.importorskip("docker", reason="needs the extra 'kind'")
+
+IMAGE = f"kindest/node:v{DEFAULT_VERSION}"
+LABEL = "io.x-k8s.kind.cluster"
+PROFILE = Profile("kind", "kind")
+
+
+def daemon() -> Any:
+    """Return docker's client if it can make the cluster, else skip."""
+    try:
+        client = docker.from_env()
+        client.ping()
+    except docker.errors.DockerException as e:
+        pytest.skip(f"no docker daemon answers: {e}")
+    try:
+        client.images.get(IMAGE)
+    except docker.errors.ImageNotFound:
+        client.close()
+        pytest.skip(f"docker has no {IMAGE}; docker pull it")
+    return client
+
+
+@pytest.fixture(scope="module")
+def docker_client() -> Iterator[Any]:
+    client = daemon()
+    yield client
+    client.close()
+
+
+def clusters(client: Any) -> set[str]:
+    # Not containers.list(): it inspects each, and some may be gone by then.
+    found = client.api.containers(all=True, filters={"label": LABEL})
+    return {container["Labels"][LABEL] for container in found}
+
+
+@pytest.fixture(scope="module")
+def loaded_image(docker_client: Any, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A local image that is in no registry: one file, made here."""
+    import io
+    import tarfile
+
+    data = io.BytesIO()
+    with tarfile.open(fileobj=data, mode="w") as tar:
+        info = tarfile.TarInfo("hello")
+        info.size = 3
+        tar.addfile(info, io.BytesIO(b"hi\n"))
+    name = "pytest-kube.invalid/hello:1"
+    repository, tag = name.split(":")
+    docker_client.api.import_image_from_data(
+        data.getvalue(), repository=repository, tag=tag
+    )
+    return name
+
+
+@pytest.fixture(scope="module")
+def kind_cluster(docker_client: Any, loaded_image: str) -> Iterator[Cluster]:
+    profile = Profile("kind", "kind", images=(loaded_image,))
+    with kind.create(profile, Settings(profile), print) as cluster:
+        yield cluster
+
+
+@pytest.mark.timeout(300)
+def test_cluster_is_usable_when_it_is_returned(kind_cluster: Cluster) -> None:
+    """Nodes are Ready, without taints, and pods can be created."""
+    kube = Kube(kind_cluster, "default", timeout=60)
+
+    (node,) = kube.list("nodes")
+
+    assert node["status"]["nodeInfo"]["kubeletVersion"] == f"v{DEFAULT_VERSION}"
+    assert "taints" not in node["spec"]
+    assert kube.get("serviceaccount/default")
+
+
+@pytest.mark.timeout(300)
+def test_local_image_of_the_profile_is_on_the_node(
+    kind_cluster: Cluster, loaded_image: str
+) -> None:
+    """No registry is asked for it."""
+    kube = Kube(kind_cluster, "default", timeout=60)
+
+    def listed(node: Any) -> bool:
+        names = [n for i in node["status"].get("images", ()) for n in i["names"]]
+        return loaded_image in names
+
+    (node,) = kube.list("nodes")
+
+    kube.wait_for(node, listed)
+
+
+@pytest.mark.timeout(300)
+def test_identity_is_signed_by_the_clusters_own_authority(
+    kind_cluster: Cluster,
+) -> None:
+    """Controllers get users of their own on kind as well."""
+    client = Client.from_kubeconfig(kind_cluster.identity("jane", ["system:masters"]))
+
+    review = client.request(
+        "POST",
+        "/apis/authentication.k8s.io/v1/selfsubjectreviews",
+        body={"apiVersion": "authentication.k8s.io/v1", "kind": "SelfSubjectReview"},
+    )
+
+    assert review["status"]["userInfo"]["username"] == "jane"
+
+
+@pytest.mark.timeout(300)
+def test_logs_of_the_control_plane_are_fetched_from_the_nodes(
+    kind_cluster: Cluster,
+) -> None:
+    """Diagnostics need them, and the node is gone soon after."""
+    ((name, path),) = kind_cluster.logs.items()
+
+    assert name.endswith("-control-plane")
+    assert "etcd" in path.read_text() or "kube-apiserver" in path.read_text()
+
+
+@pytest.mark.timeout(300)
+def test_users_kubeconfig_is_left_alone(
+    docker_client: Any, kind_cluster: Cluster, tmp_path: Path
+) -> None:
+    """The cluster is in a file of its own."""
+    assert kind_cluster.kubeconfig.is_relative_to(kind_cluster.launcher.directory)
+
+
+@pytest.mark.timeout(300)
+def test_sigkill_of_the_run_deletes_the_cluster(
+    docker_client: Any, tmp_path: Path
+) -> None:
+    """The guardian deletes what kind has made so far, also half of a cluster."""
+    before = clusters(docker_client)
+    code = (
+        "from pytest_kube.providers import kind\n"
+        "from pytest_kube.settings import Profile, Settings\n"
+        "p = Profile('kind', 'kind')\n"
+        "with kind.create(p, Settings(p), print): print('created', flush=True)\n"
+    )
+    env = {**os.environ, "TMPDIR": str(tmp_path)}
+    process = subprocess.Popen([sys.executable, "-c", code], env=env)
+    pause, deadline = threading.Event(), time.monotonic() + 60
+    try:
+        while clusters(docker_client) == before and time.monotonic() < deadline:
+            pause.wait(0.1)
+        made = clusters(docker_client) - before
+    finally:
+        process.kill()
+        process.wait(10)
+
+    # The guardian's folder is the last thing that goes.
+    deadline = time.monotonic() + 60
+    while list(tmp_path.glob("pytest-kube-*")) and time.monotonic() < deadline:
+        pause.wait(0.1)
+
+    assert len(made) == 1
+    assert clusters(docker_client) == before
+
+
+@pytest.mark.timeout(120)
+def test_image_that_is_not_there_is_named(docker_client: Any) -> None:
+    """kind's own words, and what to change."""
+    profile = Profile("kind", "kind", image="pytest-kube.invalid/no-such-node:1")
+
+    with (
+        pytest.raises(ClusterError) as error,
+        kind.create(profile, Settings(profile), print),
+    ):
+        pass
+
+    assert str(error.value).startswith("kind create cluster ended with exit code 1. ")
+    assert "pytest-kube.invalid/no-such-node:1" in str(error.value)
+
+
+@pytest.mark.timeout(120)
+def test_local_image_that_is_not_there_is_named(docker_client: Any) -> None:
+    """Before a cluster is made that would be of no use."""
+    profile = Profile("kind", "kind", images=("no-such-image:1",))
+
+    with (
+        pytest.raises(ClusterError, match="image no-such-image:1 of the profile is not"),
+        kind.create(profile, Settings(profile), print),
+    ):
+        pass
+
+
+def test_without_docker_the_error_says_what_to_do(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Where it was looked for, how to have it, and that others do without."""
+    monkeypatch.setenv("DOCKER_HOST", "unix:///nowhere/docker.sock")
+
+    with (
+        pytest.raises(ClusterError) as error,
+        kind.create(PROFILE, Settings(PROFILE), print),
+    ):
+        pass
+
+    text = str(error.value)
+    first = "--kube=kind needs a docker daemon, and none answers at "
+    assert text.startswith(f"{first}unix:///nowhere/docker.sock: ")
+    assert "DOCKER_HOST" in text
+    assert text.endswith("--kube=kwok and --kube=envtest work without docker")
