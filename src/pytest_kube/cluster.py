@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import time
 from concurrent.futures import Future
 from concurrent.futures import wait as wait_for_futures
@@ -31,6 +32,7 @@ FIELD_MANAGER = "pytest-kube"
 CRD_TIMEOUT = 30.0
 """Seconds until a new CRD is served; a server under load has needed ten."""
 
+_UNDECLARED = re.compile(r"(\.\S+): field not declared in schema")
 _CRDS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
 
 
@@ -266,7 +268,10 @@ class Cluster:
                 applied.append(self.client.patch(path, obj, type_="apply", query=query))
             except APIError as e:
                 origin = f" from {source}" if source else ""
-                e.args = (f"applying {obj['kind']} {metadata['name']}{origin}: {e}",)
+                typo = _UNDECLARED.search(str(e))
+                found = f"unknown field {typo[1]}: " if typo else ""
+                what = f"{obj['kind']} {metadata['name']}{origin}"
+                e.args = (f"applying {what}: {found}{e}",)
                 raise
             if manifests.is_crd(obj):
                 self._await_crd(obj, time.monotonic() + CRD_TIMEOUT)

@@ -5,6 +5,7 @@ Imports pytest and the standard library only; all else waits until a test needs 
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -97,6 +98,19 @@ def kube_controller(
     handlers raised. ``@pytest.mark.kube(controller=…)`` takes another one.
     """
     return run_controller(_session(request.config).controller_spec(request.node))
+
+
+def asked_for(config: pytest.Config) -> bool:
+    """Say whether the run has a cluster: by option, environment or ini value.
+
+    The first of them that is there decides; an empty one asks for none.
+    """
+    name: str | None = config.getoption("kube")
+    if name is None:
+        name = os.environ.get("PYTEST_KUBE")
+    if name is None:
+        name = config.getini("kube")
+    return bool(name)
 
 
 def _session(config: pytest.Config) -> Session:

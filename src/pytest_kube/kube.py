@@ -54,12 +54,14 @@ class Kube:
         cluster: The cluster.
         namespace: Where namespaced objects are, unless an object says otherwise.
         timeout: Seconds that a wait takes at most by default.
+        folder: Where relative paths start: in tests, the folder of the ini file.
         controllers: The controllers under test; when one ends, waits fail at once.
     """
 
     cluster: Cluster
     namespace: str
     timeout: float = 10.0
+    folder: Path = Path()
     controllers: list[Running] = field(default_factory=list)
     _made: list[tuple[Resource, str | None, str]] = field(default_factory=list)
 
@@ -90,7 +92,7 @@ class Kube:
 
         Args:
             source: An object, a list of them, YAML text, or the path of a file or
-                folder, relative to the working directory.
+                folder, relative to the folder of the ini file.
 
         Returns:
             The object as it is now; a list for anything but a single object.
@@ -105,8 +107,9 @@ class Kube:
             >>> kube.apply({"apiVersion": "v1", "kind": "ConfigMap",
             ...             "metadata": {"name": "settings"}, "data": {"a": "1"}})
         """
-        objects = manifests.install_order(manifests.load(source))
-        origin = str(source) if isinstance(source, str | Path) else ""
+        objects = manifests.install_order(manifests.load(source, base=self.folder))
+        is_path = isinstance(source, str | Path) and "\n" not in str(source)
+        origin = str(source) if is_path else ""
         for obj in objects:
             self._remember(obj)
         applied = self.cluster.apply(objects, namespace=self.namespace, source=origin)

@@ -12,6 +12,7 @@ import pytest
 
 from pytest_kube.fixtures import (  # noqa: F401  # registered by being here
     SESSION,
+    asked_for,
     kube,
     kube_client,
     kube_cluster,
@@ -100,8 +101,6 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     """Register the marker; read the settings when a cluster is asked for."""
     config.addinivalue_line("markers", MARKER)
-    from pytest_kube.settings import asked_for
-
     if asked_for(config):
         from pytest_kube.session import Session
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import re
 import secrets
 import sys
@@ -28,6 +29,7 @@ HANDLE = pytest.StashKey["Kube"]()
 
 _MASTERS = ("system:masters",)
 _NAMESPACE_LENGTH = 63
+_FOLDER_NAME_LENGTH = 120
 
 
 class Session:
@@ -166,11 +168,14 @@ class Session:
             tuple(base / p for p in _listed(marked.get("manifests"))),
         )
         if isolation == "none":
-            handle = Kube(cluster, "default", self.settings.timeout)
+            handle = Kube(
+                cluster, "default", self.settings.timeout, _folder(self._config)
+            )
             item.stash[HANDLE] = handle
             yield handle
             return
-        handle = Kube(cluster, _namespace_name(item.name), self.settings.timeout)
+        name = _namespace_name(item.name)
+        handle = Kube(cluster, name, self.settings.timeout, _folder(self._config))
         cluster.create_namespace(handle.namespace)
         item.stash[HANDLE] = handle
         try:
@@ -279,15 +284,24 @@ def _folder(config: pytest.Config) -> Path:
 
 def _namespace_name(test: str) -> str:
     """Make a legal namespace name of a test's; random, so that reruns differ."""
-    slug = re.sub(r"[^a-z0-9]+", "-", test.lower()).strip("-")
+    slug = re.sub(r"[^a-z0-9]+", "-", test.lower()).strip("-") or "test"
     tail = f"-{secrets.token_hex(3)}"
     return slug[: _NAMESPACE_LENGTH - len(tail)].strip("-") + tail
 
 
 def _folder_name(nodeid: str) -> str:
-    """Make a folder name of a node id that every file system and CI accepts."""
-    _, _, test = nodeid.rpartition("/")
-    return re.sub(r"[^A-Za-z0-9._-]+", "-", test.replace("::", ".")).strip("-")[:120]
+    """Make a folder name of a node id that every file system and CI accepts.
+
+    Where that loses what tells tests apart, a hash of the node id does.
+    """
+    path, _, test = nodeid.partition("::")
+    test = test.replace("::", ".").replace("[", "-", 1).removesuffix("]")
+    plain = f"{path.replace('/', '-')}.{test}"
+    name = re.sub(r"[^A-Za-z0-9._-]+", "-", plain)
+    if name != plain or len(name) > _FOLDER_NAME_LENGTH:
+        digest = hashlib.sha256(nodeid.encode()).hexdigest()[:8]
+        name = f"{name[: _FOLDER_NAME_LENGTH - 9].strip('-')}-{digest}"
+    return name
 
 
 def _check_version(asked: str, cluster: Cluster) -> None:

@@ -107,11 +107,6 @@ class Settings:
     controller: str = ""
 
 
-def asked_for(config: pytest.Config) -> str:
-    """Return the value of ``--kube``, or an empty string when there is none."""
-    return _text(config, "kube") or ""
-
-
 def read(config: pytest.Config) -> Settings:
     """Read all settings of a run that asked for a cluster.
 
@@ -119,7 +114,7 @@ def read(config: pytest.Config) -> Settings:
         SettingsError: A value is wrong; the text names it and what is allowed.
     """
     root = config.rootpath
-    profile = _profile(asked_for(config), root / "clusters")
+    profile = _profile(_text(config, "kube") or "", root / "clusters")
     if context := _text(config, "kube_context"):
         profile = _replaced(profile, context=context)
     if kubeconfig := _text(config, "kube_config"):

@@ -194,6 +194,8 @@ class Wait:
             lines.append(f"  API server   {self.error}")
         lines += [f"  events       {event}" for event in self._events()]
         lines += [f"  controller   {c.summary()}" for c in self.controllers]
+        if not self.controllers:
+            lines.append("  controller   none was started; kube_controller starts it")
         return "\n".join(lines)
 
     def _what(self) -> str:

@@ -97,7 +97,9 @@ def test_mode_decides_which_tests_leave_something(
     """none, failed, all: pytest's own words."""
     project.test(TESTS)
 
-    project.run("--kube=envtest", f"--kube-artifacts={mode}", "--kube-artifacts-dir=out")
+    project.run(
+        "--kube=envtest", f"--kube-artifacts={mode}", "--kube-artifacts-dir=out"
+    )
 
     assert len(list((project.path / "out").glob("*"))) == tests
 

@@ -19,8 +19,12 @@ TEST = "def test_it(kube): pass\n"
 
 def command(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-c", "from pytest_kube.cli import main; exit(main())"]
-        + list(arguments),
+        [
+            sys.executable,
+            "-c",
+            "from pytest_kube.cli import main; exit(main())",
+            *arguments,
+        ],
         capture_output=True,
         text=True,
         timeout=60,

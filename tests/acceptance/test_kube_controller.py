@@ -204,7 +204,9 @@ def test_without_a_configured_controller_the_fixture_says_how(
     result = project.run("--kube=envtest")
 
     result.assert_outcomes(errors=1)
-    result.stdout.fnmatch_lines(["E *set kube_controller in the ini file, for example*"])
+    result.stdout.fnmatch_lines(
+        ["E *set kube_controller in the ini file, for example*"]
+    )
 
 
 def test_marker_names_another_controller(project: Project) -> None:
@@ -245,7 +247,9 @@ def test_program_is_run_with_the_clusters_kubeconfig(project: Project) -> None:
 
 def test_unknown_marker_argument_is_a_usage_error(project: Project) -> None:
     """A misspelt argument would otherwise do nothing."""
-    project.test("import pytest\n\n@pytest.mark.kube(crd='x')\ndef test_a(kube): pass\n")
+    project.test(
+        "import pytest\n\n@pytest.mark.kube(crd='x')\ndef test_a(kube): pass\n"
+    )
 
     result = project.run("--kube=envtest")
 

@@ -43,7 +43,9 @@ def test_none_shares_the_default_namespace(project: Project) -> None:
 
 def test_marker_overrides_the_option(project: Project) -> None:
     """Test by test."""
-    project.test("import pytest\npytestmark = pytest.mark.kube(isolation='none')\n" + TWO)
+    project.test(
+        "import pytest\npytestmark = pytest.mark.kube(isolation='none')\n" + TWO
+    )
 
     result = project.run("--kube=envtest")
 

@@ -201,7 +201,9 @@ def test_local_image_that_is_not_there_is_named(docker_client: Any) -> None:
     profile = Profile("kind", "kind", images=("no-such-image:1",))
 
     with (
-        pytest.raises(ClusterError, match="image no-such-image:1 of the profile is not"),
+        pytest.raises(
+            ClusterError, match="image no-such-image:1 of the profile is not"
+        ),
         kind.create(profile, Settings(profile), print),
     ):
         pass

@@ -8,7 +8,8 @@ import pytest
 
 from pytest_kube import settings
 from pytest_kube.errors import SettingsError
-from pytest_kube.settings import NodeGroup, Profile, Settings, asked_for, read
+from pytest_kube.fixtures import asked_for
+from pytest_kube.settings import NodeGroup, Profile, Settings, read
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -301,11 +302,15 @@ def test_defaults(settings_of: Callable[..., Settings]) -> None:
     )
 
 
-def test_nothing_is_asked_for_by_default(pytester: pytest.Pytester) -> None:
+def test_nothing_is_asked_for_by_default(
+    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Without the option, the variable and the ini value there is no cluster."""
+    monkeypatch.delenv("PYTEST_KUBE", raising=False)
+
     config = pytester.parseconfig()
 
-    assert asked_for(config) == ""
+    assert not asked_for(config)
 
 
 @pytest.mark.parametrize(
@@ -461,14 +466,32 @@ def test_context_and_kubeconfig_go_into_the_profile(
     assert (found.profile.context, found.profile.kubeconfig) == ("new", "mine")
 
 
-def test_cluster_can_be_named_by_environment_or_ini(
-    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("argument", "variable", "ini", "expected"),
+    [
+        (None, None, "kwok", True),
+        (None, "envtest", "", True),
+        ("--kube=kwok", "", "", True),
+        (None, "", "kwok", False),
+        ("--kube=", "envtest", "kwok", False),
+    ],
+)
+def test_first_place_that_names_a_cluster_or_none_decides(
+    pytester: pytest.Pytester,
+    monkeypatch: pytest.MonkeyPatch,
+    argument: str | None,
+    variable: str | None,
+    ini: str,
+    *,
+    expected: bool,
 ) -> None:
-    """An empty variable says: no cluster, whatever the ini file names."""
-    pytester.makeini("[pytest]\nkube = kwok\n")
+    """An empty option or variable says: no cluster, whatever the ini file names."""
+    pytester.makeini(f"[pytest]\nkube = {ini}\n")
+    if variable is None:
+        monkeypatch.delenv("PYTEST_KUBE", raising=False)
+    else:
+        monkeypatch.setenv("PYTEST_KUBE", variable)
 
-    assert asked_for(pytester.parseconfig()) == "kwok"
-    monkeypatch.setenv("PYTEST_KUBE", "envtest")
-    assert asked_for(pytester.parseconfig()) == "envtest"
-    monkeypatch.setenv("PYTEST_KUBE", "")
-    assert asked_for(pytester.parseconfig()) == ""
+    config = pytester.parseconfig(*([argument] if argument else []))
+
+    assert asked_for(config) is expected

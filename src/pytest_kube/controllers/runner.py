@@ -295,8 +295,9 @@ class _Collector(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         if record.thread == self._test_thread:
             return
+        about = getattr(record, "k8s_ref", None)  # kopf's: the object it handles
         for line in self.format(record).splitlines():
-            self._controller.write(line)
+            self._controller.write(f"[{about.get('name')}] {line}" if about else line)
 
 
 @contextlib.contextmanager

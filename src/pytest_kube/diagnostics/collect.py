@@ -28,6 +28,7 @@ TIME_LIMIT = 15.0
 OBJECT_LIMIT = 500
 LOG_LINES = 400
 SECTION_LINES = 40
+LINE_LENGTH = 500
 
 
 def collect(kube: Kube, folder: Path | None, *, shown: str | None, test: str) -> str:
@@ -70,10 +71,9 @@ def _collect(kube: Kube, folder: Path | None, *, shown: str | None, test: str) -
             lines.append(f"artifacts   {shown}")
     if len(lines) > SECTION_LINES:
         rest = len(lines) - SECTION_LINES + 1
-        lines[SECTION_LINES - 2 : -1] = [
-            f"            … {rest} lines more in the artifacts"
-        ]
-    return "\n".join(lines)
+        where = "left out" if folder is None else "more in the artifacts"
+        lines[SECTION_LINES - 2 : -1] = [f"            … {rest} lines {where}"]
+    return "\n".join(_cut(line) for line in lines)
 
 
 def _look(kube: Kube) -> _Evidence:
@@ -96,10 +96,9 @@ def _look(kube: Kube) -> _Evidence:
             evidence.problems.append(f"stopped before {resource.full_name}")
             break
         path = resource.path(kube.namespace)
+        query = {"limit": str(OBJECT_LIMIT - len(evidence.objects))}
         try:
-            answer = client.request(
-                "GET", path, query={"limit": str(OBJECT_LIMIT)}, timeout=min(5.0, left)
-            )
+            answer = client.request("GET", path, query=query, timeout=min(5.0, left))
         except KubeError as e:
             evidence.problems.append(str(e).splitlines()[0])
             continue
@@ -107,10 +106,18 @@ def _look(kube: Kube) -> _Evidence:
         found = [{**common, **item} for item in answer["items"]]
         target = evidence.events if resource.kind == "Event" else evidence.objects
         target += found
+        if (answer.get("metadata") or {}).get("continue"):
+            text = f"only the first {len(found)} of {resource.full_name}"
+            evidence.problems.append(text)
     for resource, namespace, name in kube.made():
+        left = deadline - time.monotonic()
+        if left <= 0 or len(evidence.objects) >= OBJECT_LIMIT:
+            evidence.problems.append(f"stopped before {resource.full_name} {name}")
+            break
         try:
             path = resource.path(namespace, name)
-            evidence.objects.append(client.request("GET", path, timeout=5.0))
+            obj = client.request("GET", path, timeout=min(5.0, left))
+            evidence.objects.append(obj)
         except KubeError as e:
             evidence.problems.append(str(e).splitlines()[0])
     return evidence
@@ -195,6 +202,10 @@ def _last_error(controller: Running) -> list[str]:
     if controller.errors:
         return list(controller.errors[-1].splitlines()[-10:])
     return list(controller.tail(5).splitlines())
+
+
+def _cut(line: str) -> str:
+    return line if len(line) <= LINE_LENGTH else line[: LINE_LENGTH - 1] + "…"
 
 
 def _told(title: str, lines: list[str]) -> list[str]:

@@ -21,8 +21,11 @@ if TYPE_CHECKING:
 
     from pytest_kube.state.etcd import Etcd
 
-FORMAT = 1
+FORMAT = 2
 """Raised when what a template holds changes; older ones are then not found."""
+
+KEPT = 20
+"""How many templates stay; each is a quarter of a megabyte."""
 
 LEFT_OUT = (
     "/registry/leases/",  # held by processes that are gone
@@ -84,11 +87,18 @@ class Template:
             new = self.path.with_suffix(f".{os.getpid()}.new")
             new.write_text(stored, "utf-8")
             new.replace(self.path)
+            kept = sorted(self.path.parent.glob("*.json"), key=_last_written)
+            for old in kept[:-KEPT]:
+                old.unlink(missing_ok=True)
 
     def discard(self) -> None:
         """Remove the file."""
         with contextlib.suppress(OSError):
             self.path.unlink(missing_ok=True)
+
+
+def _last_written(path: Path) -> float:
+    return path.stat().st_mtime
 
 
 def _checksum(pairs: list[list[str]]) -> str:

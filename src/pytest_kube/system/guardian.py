@@ -178,7 +178,7 @@ class Guardian:
 
     def _leave_nothing(self) -> None:
         signal.set_wakeup_fd(-1)
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        signal.signal(signal.SIGTERM, lambda *_: None)
         interrupted = list(self.children.values())
         for child in interrupted:
             _signal(child, signal.SIGKILL)
@@ -196,17 +196,23 @@ class Guardian:
     def _clean_up(self) -> None:
         for argv, seconds in reversed(self.cleanups):
             try:
-                subprocess.run(
+                child = subprocess.Popen(
                     argv,
                     stdin=subprocess.DEVNULL,
                     stdout=subprocess.DEVNULL,
                     stderr=subprocess.DEVNULL,
-                    timeout=seconds,
-                    check=False,
+                    start_new_session=True,
                     preexec_fn=self.die_with_us,
                 )
-            except (OSError, subprocess.TimeoutExpired):
+            except (OSError, subprocess.SubprocessError):
                 continue
+            try:
+                child.wait(seconds)
+            except subprocess.TimeoutExpired:
+                pass
+            # With what it started: a client of docker may be the child of another one.
+            _signal(child, signal.SIGKILL)
+            child.wait()
 
 
 def _signal(child: subprocess.Popen[bytes], number: int) -> None:

@@ -1,0 +1,81 @@
+"""Sessions: lint, types, tests, clusters, kind, examples, bench, build."""
+
+from __future__ import annotations
+
+import nox
+
+nox.needs_version = ">=2024.10.9"
+nox.options.sessions = ["lint", "types", "tests"]
+nox.options.reuse_existing_virtualenvs = True
+
+
+def install(session: nox.Session, *groups: str) -> None:
+    """Install the project as its users do, and what the session needs."""
+    session.install("-e", ".[kind]", *nox.project.dependency_groups(PROJECT, *groups))
+
+
+PROJECT = nox.project.load_toml("pyproject.toml")
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Style, formatting, and who may import whom."""
+    install(session, "lint")
+    session.run("ruff", "check", ".")
+    session.run("ruff", "format", "--check", ".")
+    session.run("lint-imports")
+
+
+@nox.session
+def types(session: nox.Session) -> None:
+    """Our own code, strictly, and users' code as mypy sees it."""
+    install(session, "lint", "test")
+    session.run("mypy")
+
+
+@nox.session
+def tests(session: nox.Session) -> None:
+    """Every test; real clusters included, kind where docker is."""
+    install(session, "test", "dask")
+    session.run("pytest", *session.posargs)
+
+
+@nox.session
+def clusters(session: nox.Session) -> None:
+    """Tests against real control planes only."""
+    install(session, "test")
+    session.run("pytest", "tests/clusters", *session.posargs)
+
+
+@nox.session
+def kind(session: nox.Session) -> None:
+    """Tests on kind, and an example on it."""
+    install(session, "test")
+    session.run("pytest", "tests/clusters/test_kind.py", *session.posargs)
+    with session.chdir("examples/kopf"):
+        session.run("pytest", "--kube=kind")
+
+
+@nox.session
+def examples(session: nox.Session) -> None:
+    """The examples, each as its own repository."""
+    install(session, "test", "dask")
+    session.run("pytest", "tests/examples", *session.posargs)
+
+
+@nox.session
+def bench(session: nox.Session) -> None:
+    """Figures beside those of the peers, in one run."""
+    install(session, "test")
+    session.run("python", "benchmarks/bench.py", *session.posargs)
+
+
+@nox.session
+def build(session: nox.Session) -> None:
+    """Build the wheel, and use it without the source."""
+    session.install("build")
+    session.run("python", "-m", "build", "--outdir", session.create_tmp())
+    session.install(
+        "--find-links", session.create_tmp(), "--force-reinstall", "pytest-kube"
+    )
+    session.run("pytest-kube", "binaries", "list")

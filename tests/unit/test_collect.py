@@ -1,0 +1,301 @@
+"""What is collected of a failed test, as a section of the report and as files."""
+
+from __future__ import annotations
+
+import json
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import yaml
+
+from pytest_kube.cluster import Cluster
+from pytest_kube.diagnostics import collect as collect_module
+from pytest_kube.diagnostics.collect import collect
+from pytest_kube.kube import Kube
+
+from .fake_api import FakeAPI, fake_api, status
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+CORE = "/api/v1/namespaces/team"
+VALUE = "c2VjcmV0LXZhbHVl"
+
+
+@dataclass
+class Controller:
+    """What diagnostics need to know of a controller under test."""
+
+    name: str = "mine"
+    exited: Future[None] = field(default_factory=Future)
+    errors: list[str] = field(default_factory=list)
+    output: str = "one\ntwo"
+
+    def tail(self, lines: int = 15) -> str:
+        return "\n".join(self.output.splitlines()[-lines:])
+
+    def failure(self) -> Exception | None:
+        return None
+
+    def summary(self) -> str:
+        return f"{self.name}: running"
+
+
+@pytest.fixture
+def api() -> Iterator[FakeAPI]:
+    """An API server with empty collections."""
+    with fake_api() as api:
+        for path in (
+            *(
+                f"{CORE}/{plural}"
+                for plural in ("configmaps", "events", "pods", "secrets")
+            ),
+            "/apis/apps/v1/namespaces/team/deployments",
+            "/apis/example.com/v1/namespaces/team/widgets",
+        ):
+            api.put(path)
+        yield api
+
+
+@pytest.fixture
+def kube(api: FakeAPI, tmp_path: Path) -> Kube:
+    """A handle on its cluster, whose etcd has a log."""
+    log = tmp_path / "etcd.log"
+    log.write_text("".join(f"line {n}\n" for n in range(1000)))
+    cluster = Cluster(
+        provider="envtest",
+        version="1.36.3",
+        client=api.client,
+        launcher=SimpleNamespace(),  # type: ignore[arg-type]
+        capabilities=frozenset(),
+        identity=lambda *_: log,
+        logs={"etcd": log, "kube-apiserver": tmp_path / "missing.log"},
+    )
+    return Kube(cluster, "team")
+
+
+def named(name: str, **more: Any) -> dict[str, Any]:
+    """Return an object as lists have it."""
+    metadata = {"name": name, "namespace": "team", "managedFields": [{"manager": "x"}]}
+    return {"metadata": metadata, **more}
+
+
+def event(version: int, reason: str, type_: str = "Warning") -> dict[str, Any]:
+    """Return an event about the pod web."""
+    return {
+        "metadata": {"name": f"e{version}", "resourceVersion": str(version)},
+        "type": type_,
+        "reason": reason,
+        "message": f"{reason} it",
+        "involvedObject": {"kind": "Pod", "name": "web"},
+    }
+
+
+def section(kube: Kube, folder: Path | None = None) -> list[str]:
+    """Return the lines of the section."""
+    return collect(kube, folder, shown="artifacts/t", test="t.py::t").split("\n")
+
+
+def test_section_tells_objects_warnings_and_controllers(
+    api: FakeAPI, kube: Kube
+) -> None:
+    """What is in the namespace, what went wrong there, and who should have acted."""
+    api.put(f"{CORE}/configmaps", named("kube-root-ca.crt"))
+    api.put(f"{CORE}/pods", *(named(f"web-{n}") for n in range(5)))
+    api.put(
+        f"{CORE}/events",
+        event(10, "Failed"),
+        event(9, "Killed"),
+        event(11, "Started", "Normal"),
+        event(12, "Failed"),
+    )
+    failing = Controller(name="failing", errors=["first", "second\n  with lines"])
+    kube.controllers += [Controller(), failing]
+
+    assert section(kube) == [
+        "cluster     envtest cluster, Kubernetes v1.36.3; namespace team",
+        "objects     Pod web-0, web-1, web-2 and 2 more",
+        "warnings    Warning  Killed  Pod/web  Killed it",
+        "            Warning  Failed  Pod/web  Failed it (2 times)",
+        "controller  mine: running",
+        "            | one",
+        "            | two",
+        "controller  failing: running",
+        "            | second",
+        "            |   with lines",
+    ]
+
+
+def test_files_hold_everything(api: FakeAPI, kube: Kube, tmp_path: Path) -> None:
+    """Objects, events, logs, what the controllers said, and the versions."""
+    api.put(f"{CORE}/pods", named("web", spec={"a": 1}))
+    api.put(f"{CORE}/events", event(2, "Later"), event(1, "Sooner", "Normal"))
+    kube.controllers.append(Controller(errors=["broken"]))
+    folder = tmp_path / "artifacts" / "t"
+    folder.mkdir(parents=True)
+    (folder / "old.txt").write_text("of an earlier run")
+
+    lines = section(kube, folder)
+
+    assert lines[-1] == "artifacts   artifacts/t"
+    tree = sorted(str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file())
+    assert tree == [
+        "controller-1.log",
+        "events.txt",
+        "logs/etcd.log",
+        "logs/kube-apiserver.log",
+        "objects.yaml",
+        "versions.json",
+    ]
+    assert yaml.safe_load((folder / "objects.yaml").read_text("utf-8")) == {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": "web", "namespace": "team"},
+        "spec": {"a": 1},
+    }
+    assert (folder / "events.txt").read_text("utf-8").splitlines() == [
+        "Normal  Sooner  Pod/web  Sooner it",
+        "Warning  Later  Pod/web  Later it",
+    ]
+    assert (folder / "controller-1.log").read_text("utf-8") == "one\ntwo\nbroken\n"
+    log = (folder / "logs/etcd.log").read_text("utf-8").splitlines()
+    assert (len(log), log[-1]) == (400, "line 999")
+    versions = json.loads((folder / "versions.json").read_text("utf-8"))
+    assert versions["test"] == "t.py::t"
+    assert versions["cluster"] == "envtest cluster, Kubernetes v1.36.3"
+    assert versions["incomplete"] == []
+
+
+def test_values_of_secrets_are_in_no_file_and_no_section(
+    api: FakeAPI, kube: Kube, tmp_path: Path
+) -> None:
+    """Artifacts are uploaded by CI, where others can read them."""
+    applied = {"kubectl.kubernetes.io/last-applied-configuration": VALUE}
+    inside, outside = named("in", data={"k": VALUE}), named("out", data={"k": VALUE})
+    inside["metadata"]["annotations"] = applied
+    api.put(f"{CORE}/secrets", inside)
+    secrets = api.client.resource("secrets")
+    kube._made.append((secrets, "other", "out"))
+    api.answers["/api/v1/namespaces/other/secrets/out"] = (
+        200,
+        {"apiVersion": "v1", "kind": "Secret", **outside},
+    )
+
+    lines = section(kube, tmp_path / "t")
+
+    files = [path for path in (tmp_path / "t").rglob("*") if path.is_file()]
+    written = "\n".join([*lines, *(path.read_text("utf-8") for path in files)])
+    assert VALUE not in written
+    assert written.count("k: REDACTED") == 2
+
+
+def test_section_has_40_lines_at_most(api: FakeAPI, kube: Kube, tmp_path: Path) -> None:
+    """The test's own failure stays in sight; the rest is in the files."""
+    kube.controllers += [Controller(name=str(n)) for n in range(30)]
+
+    lines = section(kube, tmp_path / "t")
+
+    assert len(lines) == 40
+    assert lines[-2:] == [
+        "            … 53 lines more in the artifacts",
+        "artifacts   artifacts/t",
+    ]
+    assert section(kube)[-2] == "            … 52 lines left out"
+
+
+def test_lines_of_the_section_are_cut(api: FakeAPI, kube: Kube) -> None:
+    """One event can hold a whole log."""
+    api.put(f"{CORE}/events", event(1, "x" * 10_000))
+
+    line = section(kube)[-1]
+
+    assert len(line) == 500
+    assert line.endswith("…")
+
+
+def test_number_of_objects_is_bounded(
+    api: FakeAPI, kube: Kube, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A test that made thousands gets the first of them, and is told so."""
+    monkeypatch.setattr(collect_module, "OBJECT_LIMIT", 5)
+    limits = []
+
+    def pods(request: Any) -> tuple[int, Any]:
+        limits.append(limit := int(request.query["limit"]))
+        items = [named(f"web-{n}") for n in range(limit)]
+        return 200, {"metadata": {"continue": "token"}, "items": items}
+
+    api.put(f"{CORE}/configmaps", named("a"), named("b"))
+    api.answers[f"{CORE}/pods"] = pods
+
+    lines = section(kube, tmp_path / "t")
+
+    assert limits == [3]
+    assert "incomplete  only the first 3 of pods" in lines
+    assert "            stopped before secrets" in lines
+    objects = (tmp_path / "t" / "objects.yaml").read_text("utf-8")
+    assert objects.count("kind: ") == 5
+
+
+def test_time_is_bounded(kube: Kube, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A slow API server does not hold up the run for each kind and object."""
+    kube._made.append((kube.cluster.client.resource("pods"), "other", "web"))
+    monkeypatch.setattr(collect_module, "TIME_LIMIT", 0.0)
+
+    assert section(kube)[1:] == [
+        "incomplete  stopped before configmaps",
+        "            stopped before pods web",
+    ]
+
+
+def test_kind_that_cannot_be_listed_is_named(api: FakeAPI, kube: Kube) -> None:
+    """The others are collected all the same."""
+    api.answers[f"{CORE}/configmaps"] = status(403, "Forbidden", "not yours\nat all")
+    api.put(f"{CORE}/pods", named("web"))
+
+    assert section(kube)[1:] == [
+        "objects     Pod web",
+        f"incomplete  GET {CORE}/configmaps: 403 Forbidden: not yours",
+    ]
+
+
+def test_api_server_that_is_gone_is_told(
+    tmp_path: Path, api: FakeAPI, kube: Kube
+) -> None:
+    """Logs are what is left to explain it."""
+    api.answers["/api"] = (0, None)
+
+    lines = section(kube, tmp_path / "t")
+
+    assert lines[1].startswith(
+        f"incomplete  GET {api.url}/api: no answer from the API server: "
+    )
+    assert (tmp_path / "t" / "logs" / "etcd.log").read_text().endswith("line 999\n")
+
+
+def test_client_that_raises_anything_is_no_second_failure(kube: Kube) -> None:
+    """A bug in the diagnostics must not hide the test's own failure."""
+
+    def broken(**_: Any) -> None:
+        raise ZeroDivisionError("a bug")
+
+    kube.cluster.client.resources = broken  # type: ignore[method-assign,assignment]
+
+    assert section(kube) == [
+        "diagnostics could not be collected: ZeroDivisionError: a bug"
+    ]
+
+
+def test_folder_that_cannot_be_written_is_told(kube: Kube, tmp_path: Path) -> None:
+    """The section is there nevertheless."""
+    blocked = tmp_path / "file"
+    blocked.write_text("not a folder")
+
+    lines = section(kube, blocked / "t")
+
+    assert lines[-1].startswith("artifacts   could not be written: [Errno ")
+    assert lines[0].startswith("cluster     envtest")
