@@ -17,10 +17,19 @@ if TYPE_CHECKING:
     from pytest_kube.conditions import ready as ready
     from pytest_kube.controllers.runner import Controller as Controller
     from pytest_kube.errors import APIError as APIError
+    from pytest_kube.errors import BinaryError as BinaryError
+    from pytest_kube.errors import ClusterError as ClusterError
+    from pytest_kube.errors import ComponentExitedError as ComponentExitedError
+    from pytest_kube.errors import ComponentNotReadyError as ComponentNotReadyError
     from pytest_kube.errors import ConflictError as ConflictError
     from pytest_kube.errors import ControllerError as ControllerError
+    from pytest_kube.errors import ControllerExitedError as ControllerExitedError
+    from pytest_kube.errors import ControllerNotReadyError as ControllerNotReadyError
     from pytest_kube.errors import KubeError as KubeError
+    from pytest_kube.errors import ManifestError as ManifestError
     from pytest_kube.errors import NotFoundError as NotFoundError
+    from pytest_kube.errors import SettingsError as SettingsError
+    from pytest_kube.errors import UnknownResourceError as UnknownResourceError
     from pytest_kube.errors import WaitTimeoutError as WaitTimeoutError
     from pytest_kube.kube import Kube as Kube
     from pytest_kube.kube import Object as Object
@@ -29,15 +38,24 @@ if TYPE_CHECKING:
 # pytest run of everybody who has it installed imports it.
 _HOME = {
     "APIError": "errors",
+    "BinaryError": "errors",
     "Cluster": "cluster",
+    "ClusterError": "errors",
+    "ComponentExitedError": "errors",
+    "ComponentNotReadyError": "errors",
     "Condition": "conditions",
     "ConflictError": "errors",
     "Controller": "controllers.runner",
     "ControllerError": "errors",
+    "ControllerExitedError": "errors",
+    "ControllerNotReadyError": "errors",
     "Kube": "kube",
     "KubeError": "errors",
+    "ManifestError": "errors",
     "NotFoundError": "errors",
     "Object": "kube",
+    "SettingsError": "errors",
+    "UnknownResourceError": "errors",
     "WaitTimeoutError": "errors",
     "condition": "conditions",
     "deleted": "conditions",

@@ -173,3 +173,9 @@ class ControllerExitedError(ControllerError):
 
 class ControllerNotReadyError(ControllerError, TimeoutError):
     """The controller under test did not become ready in time."""
+
+
+# What people read is the name they import it by: pytest_kube.WaitTimeoutError.
+for _error in [e for e in globals().values() if isinstance(e, type)]:
+    if issubclass(_error, KubeError):
+        _error.__module__ = "pytest_kube"

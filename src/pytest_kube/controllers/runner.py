@@ -93,7 +93,7 @@ class Controller:
         )
 
     def __repr__(self) -> str:
-        return f"<Controller {self.name}: {self.summary()}>"
+        return f"<Controller {self.summary()}>"
 
     @property
     def errors(self) -> list[str]:

@@ -181,11 +181,21 @@ def _counted(objects: Iterable[dict[str, Any]]) -> list[str]:
 
 
 def _warnings(events: Iterable[dict[str, Any]]) -> list[str]:
-    warnings = [e for e in _in_order(events) if e.get("type") == "Warning"]
-    counted = Counter(_event_line(e) for e in warnings)
-    return [f"{line}{f' ({n} times)' if n > 1 else ''}" for line, n in counted.items()][
-        -8:
+    """Return a line for each kind of warning about each object, the latest last."""
+    latest: dict[tuple[Any, Any, Any], str] = {}
+    times: Counter[tuple[Any, Any, Any]] = Counter()
+    for event in _in_order(events):
+        if event.get("type") == "Warning":
+            involved = event.get("involvedObject") or {}
+            about = (involved.get("kind"), involved.get("name"), event.get("reason"))
+            times[about] += 1
+            latest.pop(about, None)
+            latest[about] = _event_line(event).removeprefix("Warning  ")
+    lines = [
+        line + (f" ({times[about]} times)" if times[about] > 1 else "")
+        for about, line in latest.items()
     ]
+    return lines[-8:]
 
 
 def _in_order(events: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
