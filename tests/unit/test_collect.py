@@ -84,13 +84,15 @@ def named(name: str, **more: Any) -> dict[str, Any]:
     return {"metadata": metadata, **more}
 
 
-def event(version: int, reason: str, type_: str = "Warning") -> dict[str, Any]:
+def event(
+    version: int, reason: str, type_: str = "Warning", *, message: str = ""
+) -> dict[str, Any]:
     """Return an event about the pod web."""
     return {
         "metadata": {"name": f"e{version}", "resourceVersion": str(version)},
         "type": type_,
         "reason": reason,
-        "message": f"{reason} it",
+        "message": message or f"{reason} it",
         "involvedObject": {"kind": "Pod", "name": "web"},
     }
 
@@ -108,10 +110,10 @@ def test_section_tells_objects_warnings_and_controllers(
     api.put(f"{CORE}/pods", *(named(f"web-{n}") for n in range(5)))
     api.put(
         f"{CORE}/events",
-        event(10, "Failed"),
+        event(10, "Failed", message="Failed it at 10"),
         event(9, "Killed"),
         event(11, "Started", "Normal"),
-        event(12, "Failed"),
+        event(12, "Failed", message="Failed it at 12"),
     )
     failing = Controller(name="failing", errors=["first", "second\n  with lines"])
     kube.controllers += [Controller(), failing]
@@ -119,8 +121,8 @@ def test_section_tells_objects_warnings_and_controllers(
     assert section(kube) == [
         "cluster     envtest cluster, Kubernetes v1.36.3; namespace team",
         "objects     Pod web-0, web-1, web-2 and 2 more",
-        "warnings    Warning  Killed  Pod/web  Killed it",
-        "            Warning  Failed  Pod/web  Failed it (2 times)",
+        "warnings    Killed  Pod/web  Killed it",
+        "            Failed  Pod/web  Failed it at 12 (2 times)",
         "controller  mine: running",
         "            | one",
         "            | two",

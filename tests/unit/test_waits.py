@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 WIDGETS = "/apis/example.com/v1/namespaces/default/widgets"
 EVENTS = "/api/v1/namespaces/default/events"
+NO_CONTROLLER = "  controller   none was started; kube_controller starts it"
 
 
 def widget(version: int, size: int = 0, **more: Any) -> dict[str, Any]:
@@ -116,7 +117,13 @@ def timeout_text(
     with pytest.raises(WaitTimeoutError) as caught:
         wait_for(api, condition, *controllers, **{"timeout": 0.0, **how}).run()
 
-    return str(caught.value).replace(f"{caught.value.elapsed:.1f} s", "T s").split("\n")
+    return lines_of(caught.value)
+
+
+def lines_of(error: WaitTimeoutError) -> list[str]:
+    """Return its lines, without the time that it took and that of no controller."""
+    lines = str(error).replace(f"{error.elapsed:.1f} s", "T s").split("\n")
+    return [line for line in lines if line != NO_CONTROLLER]
 
 
 # --- what ends it -------------------------------------------------------------
@@ -422,6 +429,16 @@ def test_timeout_tells_everything_there_is(api: FakeAPI) -> None:
     )
 
 
+def test_timeout_says_that_no_controller_was_started(api: FakeAPI) -> None:
+    """The usual slip: the test did not ask for the fixture."""
+    api.put(WIDGETS, widget(5))
+
+    with pytest.raises(WaitTimeoutError) as caught:
+        wait_for(api, lambda _: False, timeout=0).run()
+
+    assert str(caught.value).splitlines()[-1] == NO_CONTROLLER
+
+
 def test_timeout_says_that_nothing_wrote_the_status(api: FakeAPI) -> None:
     """The controller did not even look at the object."""
     api.put(WIDGETS, widget(5))
@@ -463,7 +480,7 @@ def test_timeout_says_that_the_object_was_deleted(api: FakeAPI) -> None:
         waiting.result()
 
     text = "  last seen    no such object; it was deleted meanwhile"
-    assert str(caught.value).splitlines()[1:] == [text]
+    assert lines_of(caught.value)[1:] == [text]
     assert caught.value.last is None
 
 
@@ -488,7 +505,7 @@ def test_timeout_tells_of_an_api_server_that_is_gone(
     with pytest.raises(WaitTimeoutError) as caught:
         wait.run()
 
-    assert str(caught.value).splitlines()[1:] == [
+    assert lines_of(caught.value)[1:] == [
         "  last seen    never: the API server did not answer",
         f"  API server   GET {WIDGETS}: 503 ServiceUnavailable: no leader",
     ]
@@ -508,7 +525,7 @@ def test_timeout_tells_of_an_api_server_that_hangs(
 
     go_on.set()
     text = "  last seen    never: the API server did not answer"
-    assert str(caught.value).splitlines()[1:] == [text]
+    assert lines_of(caught.value)[1:] == [text]
 
 
 @pytest.mark.parametrize(
