@@ -87,6 +87,36 @@ def test_several_controllers_run_in_one_test(project: Project) -> None:
     result.assert_outcomes(passed=1)
 
 
+def test_several_kopf_operators_run_in_one_test(project: Project) -> None:
+    """Each has the handlers of its own file, and its own thread and loop."""
+    project.write(
+        "src/gadget_operator.py",
+        "import kopf\n\n"
+        "@kopf.on.create('configmaps', labels={'gadget': 'yes'})\n"
+        "def mark(patch, **_):\n"
+        "    patch['data'] = {'marked': 'yes'}\n",
+    )
+    project.test(
+        f"{WIDGET}\n"
+        "GADGET = {'apiVersion': 'v1', 'kind': 'ConfigMap',\n"
+        "          'metadata': {'name': 'g', 'labels': {'gadget': 'yes'}}}\n"
+        "def test_two(kube, run_controller):\n"
+        "    widgets = run_controller('kopf:src/widget_operator.py')\n"
+        "    gadgets = run_controller('kopf:src/gadget_operator.py')\n"
+        "    kube.apply([WIDGET, GADGET])\n"
+        "    kube.wait_for('widget/w', 'jsonpath={.status.size}=3')\n"
+        "    kube.wait_for('cm/g', 'jsonpath={.data.marked}=yes')\n"
+        "    gadgets.stop()\n"
+        "    kube.patch('widget/w', {'spec': {'size': 4}})\n"
+        "    kube.wait_for('widget/w', 'jsonpath={.status.size}=4')\n"
+        "    assert widgets.errors == gadgets.errors == []\n"
+    )
+
+    result = project.run("--kube=envtest")
+
+    result.assert_outcomes(passed=1)
+
+
 def test_handler_error_is_reported_with_its_traceback(project: Project) -> None:
     """kopf retries quietly; a failed test says what was retried."""
     project.write(

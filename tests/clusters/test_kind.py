@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import os
+import shutil
 import subprocess
 import sys
+import tarfile
 import threading
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -20,7 +25,6 @@ from pytest_kube.settings import Profile, Settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from pytest_kube.cluster import Cluster
 
@@ -60,11 +64,8 @@ def clusters(client: Any) -> set[str]:
 
 
 @pytest.fixture(scope="module")
-def loaded_image(docker_client: Any, tmp_path_factory: pytest.TempPathFactory) -> str:
+def loaded_image(docker_client: Any) -> Iterator[str]:
     """A local image that is in no registry: one file, made here."""
-    import io
-    import tarfile
-
     data = io.BytesIO()
     with tarfile.open(fileobj=data, mode="w") as tar:
         info = tarfile.TarInfo("hello")
@@ -75,7 +76,8 @@ def loaded_image(docker_client: Any, tmp_path_factory: pytest.TempPathFactory) -
     docker_client.api.import_image_from_data(
         data.getvalue(), repository=repository, tag=tag
     )
-    return name
+    yield name
+    docker_client.images.remove(name)
 
 
 @pytest.fixture(scope="module")
@@ -178,6 +180,81 @@ def test_sigkill_of_the_run_deletes_the_cluster(
 
     assert len(made) == 1
     assert clusters(docker_client) == before
+
+
+SERVER = """\
+package main
+
+import "net"
+
+func main() {
+	listener, err := net.Listen("tcp", ":11211")
+	if err != nil {
+		panic(err)
+	}
+	for {
+		if connection, err := listener.Accept(); err == nil {
+			connection.Close()
+		}
+	}
+}
+"""
+
+
+@pytest.fixture(scope="module")
+def memcached_image(
+    docker_client: Any, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[str]:
+    """The image of the example, or where nothing can be pulled a server in its place."""
+    name = "memcached:1.6-alpine"
+    with contextlib.suppress(docker.errors.ImageNotFound):
+        docker_client.images.get(name)
+        yield name
+        return
+    go = shutil.which("go")
+    if go is None:
+        pytest.skip(f"docker has no {name}, and there is no Go to build a stand-in")
+    folder = tmp_path_factory.mktemp("server")
+    (folder / "main.go").write_text(SERVER)
+    env = {**os.environ, "CGO_ENABLED": "0", "GO111MODULE": "off"}
+    command = [go, "build", "-o", "server", "main.go"]
+    subprocess.run(command, cwd=folder, env=env, check=True, timeout=100)
+    data = io.BytesIO()
+    with tarfile.open(fileobj=data, mode="w") as tar:
+        tar.add(folder / "server", "server")
+    repository, tag = name.split(":")
+    docker_client.api.import_image_from_data(
+        data.getvalue(),
+        repository=repository,
+        tag=tag,
+        changes=['ENTRYPOINT ["/server"]'],
+    )
+    yield name
+    docker_client.images.remove(name)
+
+
+@pytest.mark.timeout(400)
+def test_example_passes_on_kind_unchanged(memcached_image: str, tmp_path: Path) -> None:
+    """The same tests as on kwok, with pods that really run."""
+    repository = tmp_path / "kopf"
+    example = Path(__file__).parents[2] / "examples" / "kopf"
+    shutil.copytree(example, repository, ignore=shutil.ignore_patterns(".*"))
+    profile = f"provider: kind\nimages: ['{memcached_image}']\n"
+    (repository / "clusters").mkdir()
+    (repository / "clusters" / "kind.yaml").write_text(profile)
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider"]
+
+    run = subprocess.run(
+        [*command, "--kube=kind", "--kube-timeout=60"],
+        cwd=repository,
+        capture_output=True,
+        text=True,
+        timeout=380,
+        check=False,
+    )
+
+    assert run.returncode == 0, run.stdout + run.stderr
+    assert "9 passed" in run.stdout
 
 
 @pytest.mark.timeout(120)

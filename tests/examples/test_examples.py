@@ -39,6 +39,7 @@ def test_example_passes(
         cwd=repository,
         capture_output=True,
         text=True,
+        timeout=280,
         check=False,
     )
 

@@ -373,12 +373,14 @@ def test_exit_of_the_controller_is_not_the_end_of_pytest(
 
 def test_exception_later_is_kept_for_who_asks(surroundings: Surroundings) -> None:
     """A wait asks; so does the summary of a failed test."""
+    go_on = threading.Event()
 
     def reconcile(stop: threading.Event) -> None:
-        stop.wait(0.01)
+        go_on.wait(2)
         raise ValueError("later")
 
     with run(reconcile, surroundings) as controller:
+        go_on.set()
         controller.exited.exception(2)
         failure = controller.failure()
 
@@ -707,10 +709,12 @@ def test_program_runs_in_its_surroundings(programs: Surroundings) -> None:
 
 def test_program_that_ends_is_a_failure_with_its_code(programs: Surroundings) -> None:
     """Its last lines tell why."""
-    write_program(programs.folder, "echo unable to start; exit 3")
+    write_program(programs.folder, "echo unable to start; read _ < go-on; exit 3")
+    os.mkfifo(programs.folder / "go-on")
     work = load("exec:bin/manager", programs)
 
     with running(work, programs, timeout=2) as controller:
+        (programs.folder / "go-on").write_text("now\n")
         controller.exited.exception(2)
         failure = controller.failure()
 
