@@ -52,7 +52,8 @@ NODES = 3
 
 def ours(provider: str) -> None:
     """Start a cluster of ours, write, run a pod if it has nodes, wait, stop."""
-    from pytest_kube.settings import NodeGroup, Profile, Settings, providers
+    from pytest_kube.profiles import NodeGroup, Profile, providers
+    from pytest_kube.settings import Settings
 
     profile = Profile(provider, provider, nodes=(NodeGroup(count=NODES),))
     create = providers()[provider].load()

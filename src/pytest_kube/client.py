@@ -6,12 +6,8 @@ test may do with objects live elsewhere.
 
 from __future__ import annotations
 
-import base64
 import contextlib
 import json
-import os
-import ssl
-import tempfile
 import threading
 from dataclasses import dataclass, field
 from difflib import get_close_matches
@@ -21,6 +17,7 @@ from urllib.parse import urlencode
 
 import urllib3
 
+from pytest_kube import kubeconfig
 from pytest_kube.errors import (
     APIError,
     ClusterError,
@@ -30,6 +27,7 @@ from pytest_kube.errors import (
 )
 
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import Iterator, Mapping
 
 REQUEST_TIMEOUT = 30.0
@@ -113,7 +111,7 @@ class Client:
             ClusterError: The file or the context is missing, or the user's
                 credentials are of a kind that is not supported.
         """
-        client = cls(*kubeconfig_credentials(path))
+        client = cls(*kubeconfig.credentials(path))
         client.kubeconfig = path
         return client
 
@@ -218,6 +216,11 @@ class Client:
                 for root in ("/api", "/apis"):
                     found += _parse_discovery(
                         self.request("GET", root, accept=_DISCOVERY)
+                    )
+                if not found:
+                    raise ClusterError(
+                        f"{self.server} gives no aggregated discovery; "
+                        "Kubernetes 1.27 or newer is needed"
                     )
                 self._resources = found
             return self._resources
@@ -338,123 +341,3 @@ def _api_error(method: str, path: str, status: int, data: bytes) -> APIError:
         reason=reason,
         details=details,
     )
-
-
-# --- kubeconfig -------------------------------------------------------------
-
-
-def kubeconfig_credentials(
-    path: Path,
-) -> tuple[str, ssl.SSLContext, dict[str, str]]:
-    """Return server URL, TLS context and headers of a kubeconfig's current context."""
-    cluster, user = _read_kubeconfig(path)
-    headers = {}
-    try:
-        if token := _data(user, "token", "tokenFile", path.parent, encoded=False):
-            headers["Authorization"] = f"Bearer {token.decode().strip()}"
-        tls = _tls_context(cluster, user, path.parent)
-    except (OSError, ValueError) as e:
-        raise ClusterError(f"kubeconfig {path}: unusable credentials: {e}") from e
-    if not cluster.get("server"):
-        raise ClusterError(f"kubeconfig {path}: its cluster has no server")
-    return cluster["server"].rstrip("/"), tls, headers
-
-
-def load_kubeconfig(path: Path) -> dict[str, Any]:
-    """Return a kubeconfig file's content.
-
-    Raises:
-        ClusterError: It cannot be read.
-    """
-    try:
-        text = path.read_text("utf-8")
-    except OSError as e:
-        raise ClusterError(f"kubeconfig {path}: {e.strerror}") from e
-    except UnicodeError as e:
-        raise ClusterError(f"kubeconfig {path}: not a kubeconfig: {e}") from e
-    try:
-        config = json.loads(text)  # as we write them; YAML takes longer to read
-    except ValueError:
-        import yaml
-
-        try:
-            config = yaml.safe_load(text)
-        except yaml.YAMLError as e:
-            raise ClusterError(f"kubeconfig {path}: not YAML: {e}") from e
-    if not isinstance(config, dict):
-        raise ClusterError(f"kubeconfig {path}: not a kubeconfig")
-    return config
-
-
-def _read_kubeconfig(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    config = load_kubeconfig(path)
-    name = config.get("current-context", "")
-    chosen = named(config, "contexts", name, "context", path)
-    return (
-        named(config, "clusters", chosen.get("cluster", ""), "cluster", path),
-        named(config, "users", chosen.get("user", ""), "user", path),
-    )
-
-
-def named(
-    config: Mapping[str, Any], section: str, name: str, key: str, path: Path
-) -> dict[str, Any]:
-    """Return an entry of a kubeconfig's section, of the file *path*.
-
-    Raises:
-        ClusterError: There is none of that name; the text lists those there are.
-    """
-    entries = config.get(section) or ()
-    for entry in entries:
-        if entry["name"] == name:
-            return dict(entry.get(key) or {})
-    known = ", ".join(e["name"] for e in entries) or "none"
-    raise ClusterError(f"kubeconfig {path}: no {key} {name!r}; there are: {known}")
-
-
-def _data(
-    section: Mapping[str, Any], key: str, file_key: str, base: Path, *, encoded: bool
-) -> bytes | None:
-    if value := section.get(key):
-        return base64.b64decode(value) if encoded else str(value).encode()
-    if value := section.get(file_key):
-        return Path(base / value).read_bytes()
-    return None
-
-
-def _tls_context(
-    cluster: Mapping[str, Any], user: Mapping[str, Any], base: Path
-) -> ssl.SSLContext:
-    unsupported = {"exec", "auth-provider", "username"} & set(user)
-    if unsupported:
-        raise ClusterError(
-            f"the kubeconfig's user logs in by {', '.join(sorted(unsupported))}, which "
-            "is not supported; use a client certificate or a token"
-        )
-    ca = _data(
-        cluster,
-        "certificate-authority-data",
-        "certificate-authority",
-        base,
-        encoded=True,
-    )
-    tls = ssl.create_default_context(cadata=ca.decode() if ca else None)
-    # From Python 3.13 on it demands what other Kubernetes clients do without.
-    tls.verify_flags &= ~ssl.VERIFY_X509_STRICT
-    if cluster.get("insecure-skip-tls-verify"):
-        tls.check_hostname = False
-        tls.verify_mode = ssl.CERT_NONE
-    certificate = _data(
-        user, "client-certificate-data", "client-certificate", base, encoded=True
-    )
-    key = _data(user, "client-key-data", "client-key", base, encoded=True)
-    if certificate and key:
-        # Python's TLS reads key pairs from files only; this one lives for a moment
-        # and is private to the user.
-        with tempfile.NamedTemporaryFile(delete=False) as file:
-            file.write(certificate + b"\n" + key)
-        try:
-            tls.load_cert_chain(file.name)
-        finally:
-            os.unlink(file.name)  # noqa: PTH108
-    return tls

@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from pytest_kube.client import Client
-    from pytest_kube.settings import Profile, Settings
+    from pytest_kube.profiles import Profile
+    from pytest_kube.settings import Settings
     from pytest_kube.system.processes import Process
 
 FIELD_MANAGER = "pytest-kube"

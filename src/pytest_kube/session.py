@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_kube import settings as settings_module
+from pytest_kube import profiles
 from pytest_kube.binaries.releases import resolve_version
 from pytest_kube.errors import KubeError, SettingsError
+from pytest_kube.settings import read
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -50,7 +51,7 @@ class Session:
     def from_config(cls, config: pytest.Config) -> Session:
         """Read the settings; what is wrong with them becomes a usage error."""
         try:
-            settings = settings_module.read(config)
+            settings = read(config)
             resolve_version(settings.version)
         except SettingsError as e:
             raise pytest.UsageError(str(e)) from e
@@ -127,7 +128,7 @@ class Session:
 
     def _start(self) -> Cluster:
         profile = self.settings.profile
-        provider: Provider = settings_module.providers()[profile.provider].load()
+        provider: Provider = profiles.providers()[profile.provider].load()
         started = time.monotonic()
         cluster = self._stack.enter_context(
             provider(profile, self.settings, self._report)

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from pytest_kube.profiles import Profile
 from pytest_kube.providers import envtest
-from pytest_kube.settings import Profile, Settings
+from pytest_kube.settings import Settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

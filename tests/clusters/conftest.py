@@ -11,8 +11,9 @@ import pytest
 from pytest_kube.binaries.releases import DEFAULT_VERSION
 from pytest_kube.binaries.store import Store
 from pytest_kube.kube import Kube
+from pytest_kube.profiles import NodeGroup, Profile
 from pytest_kube.providers import envtest, kwok
-from pytest_kube.settings import NodeGroup, Profile, Settings
+from pytest_kube.settings import Settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

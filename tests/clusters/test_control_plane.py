@@ -16,7 +16,7 @@ from pytest_kube.conditions import exists
 from pytest_kube.controlplane import plane
 from pytest_kube.errors import APIError, ComponentExitedError, ComponentNotReadyError
 from pytest_kube.kube import Kube
-from pytest_kube.settings import Profile
+from pytest_kube.profiles import Profile
 
 if TYPE_CHECKING:
     from pytest_kube.cluster import Cluster

@@ -20,8 +20,9 @@ from pytest_kube.binaries.releases import DEFAULT_VERSION
 from pytest_kube.client import Client
 from pytest_kube.errors import ClusterError
 from pytest_kube.kube import Kube
+from pytest_kube.profiles import Profile
 from pytest_kube.providers import kind
-from pytest_kube.settings import Profile, Settings
+from pytest_kube.settings import Settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import yaml
 
-from pytest_kube.client import Client, kubeconfig_credentials
+from pytest_kube import kubeconfig
+from pytest_kube.client import Client
 from pytest_kube.controlplane.certs import Authority
 from pytest_kube.errors import (
     APIError,
@@ -409,7 +410,7 @@ def credentials(folder: Path, content: dict[str, Any]) -> tuple[str, dict[str, s
     """Return the server and the headers of a kubeconfig."""
     path = folder / "config"
     path.write_text(yaml.safe_dump(content), "utf-8")
-    server, _, headers = kubeconfig_credentials(path)
+    server, _, headers = kubeconfig.credentials(path)
     return server, headers
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from pytest_kube.controlplane import kubeconfig
+from pytest_kube import kubeconfig
 from pytest_kube.controlplane.certs import KeyPair
 from pytest_kube.errors import ClusterError
 

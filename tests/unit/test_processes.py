@@ -52,6 +52,17 @@ for line in sys.stdin:
 guardian.close()
 """
 
+FORKING = """\
+import os, signal, threading
+from pytest_kube.system.processes import Guardian
+
+guardian = Guardian()
+forked = os.fork()
+if forked:
+    print(guardian._process.pid, forked, flush=True)
+signal.pause()
+"""
+
 LINUX = pytest.mark.skipif(sys.platform != "linux", reason="death signals are Linux's")
 
 
@@ -334,6 +345,24 @@ def test_killed_owner_leaves_nothing(user: User) -> None:
     user.process.kill()
 
     until(lambda: not user.left())
+
+
+def test_forked_child_of_the_owner_keeps_nothing_alive() -> None:
+    """A lease is not inherited: multiprocessing may fork, and outlive its parent."""
+    owner = subprocess.Popen(
+        [sys.executable, "-c", FORKING], stdout=subprocess.PIPE, text=True
+    )
+    assert owner.stdout is not None
+    with owner.stdout:
+        guardian, forked = map(int, owner.stdout.readline().split())
+    try:
+        owner.kill()
+        owner.wait(5)
+
+        until(lambda: not is_running(guardian))
+        assert is_running(forked)
+    finally:
+        os.kill(forked, signal.SIGKILL)
 
 
 def test_terminated_guardian_leaves_nothing(user: User) -> None:

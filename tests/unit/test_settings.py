@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pytest_kube import settings
+from pytest_kube import profiles
 from pytest_kube.errors import SettingsError
 from pytest_kube.fixtures import asked_for
-from pytest_kube.settings import NodeGroup, Profile, Settings, read
+from pytest_kube.profiles import NodeGroup, Profile
+from pytest_kube.settings import Settings, read
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -44,7 +45,7 @@ def write_profile(folder: Path, text: str, name: str = "big") -> Path:
 
 def profile_of(folder: Path, text: str) -> Profile:
     """Return what the text means as the profile 'big'."""
-    return settings._profile("big", write_profile(folder, text).parent)
+    return profiles.find("big", write_profile(folder, text).parent)
 
 
 def message_of(folder: Path, text: str) -> str:
@@ -52,7 +53,7 @@ def message_of(folder: Path, text: str) -> str:
     path = write_profile(folder, text)
 
     with pytest.raises(SettingsError) as caught:
-        settings._profile("big", path.parent)
+        profiles.find("big", path.parent)
 
     return str(caught.value).replace(str(path), "big.yaml")
 
@@ -124,7 +125,7 @@ def test_profile_named_like_a_provider_needs_no_provider_line(tmp_path: Path) ->
     """clusters/kwok.yaml changes what --kube=kwok means."""
     path = write_profile(tmp_path, "nodes: 7\n", name="kwok")
 
-    profile = settings._profile("kwok", path.parent)
+    profile = profiles.find("kwok", path.parent)
 
     assert (profile.provider, profile.nodes) == ("kwok", (NodeGroup(count=7),))
 
@@ -270,7 +271,7 @@ def test_profile_that_is_no_text_is_a_settings_error(tmp_path: Path) -> None:
         path.write_bytes(content)
 
         with pytest.raises(SettingsError, match=r"big\.yaml: cannot be read as YAML: "):
-            settings._profile("big", path.parent)
+            profiles.find("big", path.parent)
 
 
 def test_unknown_name_lists_what_there_is(tmp_path: Path) -> None:
@@ -278,7 +279,7 @@ def test_unknown_name_lists_what_there_is(tmp_path: Path) -> None:
     write_profile(tmp_path, "provider: kwok\n", name="staging")
 
     with pytest.raises(SettingsError) as caught:
-        settings._profile("stagin", tmp_path / "clusters")
+        profiles.find("stagin", tmp_path / "clusters")
 
     assert str(caught.value) == (
         "--kube=stagin: no such provider or profile; did you mean staging?\n"

@@ -12,7 +12,7 @@ import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pytest_kube.client import kubeconfig_credentials
+from pytest_kube import kubeconfig
 from pytest_kube.errors import ControllerError
 
 if TYPE_CHECKING:
@@ -155,7 +155,7 @@ class KopfWork:
 
         trace = aiohttp.TraceConfig()
         trace.on_request_end.append(on_request_end)
-        server, tls, headers = kubeconfig_credentials(self._surroundings.kubeconfig)
+        server, tls, headers = kubeconfig.credentials(self._surroundings.kubeconfig)
         session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=0, ssl=tls),
             headers=headers,
@@ -213,6 +213,11 @@ class KopfWork:
             # Imported by the test or its conftest before: kopf's own default registry.
             default = self._kopf.get_default_registry()
             return getattr(module, _REGISTRY, default)
+        package = name.partition(".")[0]
+        if any(n == package or n.startswith(f"{package}.") for n in sys.modules):
+            # A part of it is there, perhaps with handlers: then all go where its are.
+            self._import(lambda: importlib.import_module(name))
+            return self._kopf.get_default_registry()
         with self._fresh_registry() as registry:
             self._import(lambda: importlib.import_module(name))
         setattr(sys.modules[name], _REGISTRY, registry)

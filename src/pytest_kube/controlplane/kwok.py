@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from pytest_kube.settings import NodeGroup
+    from pytest_kube.profiles import NodeGroup
 
 STAGES = Path(__file__).with_name("stages.yaml")
 CAPACITY = {"cpu": "32", "memory": "256Gi", "pods": "1000"}

@@ -11,6 +11,7 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from pytest_kube import kubeconfig
 from pytest_kube.binaries.store import cache_folder
 from pytest_kube.client import Client
 from pytest_kube.cluster import Cluster
@@ -19,7 +20,6 @@ from pytest_kube.controlplane import (
     certs,
     controller_manager,
     etcd,
-    kubeconfig,
     kwok,
     scheduler,
 )
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
-    from pytest_kube.settings import Profile
+    from pytest_kube.profiles import Profile
 
 START_TIMEOUT = 60.0
 """Seconds for each component; on an idle machine all of them need about two."""

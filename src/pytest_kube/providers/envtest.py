@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from pytest_kube.cluster import Cluster
-    from pytest_kube.settings import Profile, Settings
+    from pytest_kube.profiles import Profile
+    from pytest_kube.settings import Settings
 
 
 @contextlib.contextmanager

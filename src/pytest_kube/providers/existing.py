@@ -7,16 +7,17 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pytest_kube import kubeconfig
 from pytest_kube.client import Client
 from pytest_kube.cluster import Cluster
-from pytest_kube.controlplane import kubeconfig
 from pytest_kube.errors import SettingsError
 from pytest_kube.system.processes import Guardian
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from pytest_kube.settings import Profile, Settings
+    from pytest_kube.profiles import Profile
+    from pytest_kube.settings import Settings
 
 
 @contextlib.contextmanager

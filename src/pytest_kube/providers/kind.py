@@ -10,11 +10,12 @@ import time
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from typing import TYPE_CHECKING, Any
 
+from pytest_kube import kubeconfig
 from pytest_kube.binaries.releases import resolve_version
 from pytest_kube.binaries.store import Store
 from pytest_kube.client import Client
 from pytest_kube.cluster import Cluster
-from pytest_kube.controlplane import certs, kubeconfig
+from pytest_kube.controlplane import certs
 from pytest_kube.errors import ClusterError, ComponentNotReadyError
 from pytest_kube.system.processes import Guardian
 
@@ -22,7 +23,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
-    from pytest_kube.settings import Profile, Settings
+    from pytest_kube.profiles import Profile
+    from pytest_kube.settings import Settings
     from pytest_kube.system.processes import Process
 
 CREATE_TIMEOUT = 600.0
@@ -225,7 +227,7 @@ def _identities(
     def identity(user: str, groups: Sequence[str] = ()) -> Path:
         pki = "/etc/kubernetes/pki/ca"
         authority = certs.Authority(
-            certs.KeyPair(read(f"{pki}.crt"), read(f"{pki}.key"))
+            kubeconfig.KeyPair(read(f"{pki}.crt"), read(f"{pki}.key"))
         )
         return kubeconfig.write(
             folder / "kubeconfigs" / f"{user.replace(':', '-')}.json",

@@ -17,6 +17,7 @@ from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from dataclasses import dataclass
 from dataclasses import field as dataclass_field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Self
 
@@ -113,6 +114,8 @@ class Guardian:
             daemon=True,
         )
         self._reader.start()
+        # A forked child would keep the lease alive after us, and give it up for us.
+        os.register_at_fork(after_in_child=partial(_forget, weakref.ref(self)))
         try:
             self.directory = Path(self._wait_for(self._ready)["directory"])
         except BaseException:
@@ -300,6 +303,13 @@ def _read(guardian: weakref.ref[Guardian], lines: BinaryIO) -> None:
     owner = guardian()
     if owner is not None:
         owner._lose()  # noqa: SLF001
+
+
+def _forget(guardian: weakref.ref[Guardian]) -> None:
+    """Close a forked child's copy of the lease, without a word to the guardian."""
+    owner = guardian()
+    if owner is not None and owner._lease.fileno() != -1:  # noqa: SLF001  # ours
+        os.close(owner._lease.detach())  # noqa: SLF001
 
 
 def _settle(future: Future[Any], value: Any) -> None:
