@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from pytest_kube.client import Client
     from pytest_kube.profiles import Profile
     from pytest_kube.settings import Settings
-    from pytest_kube.system.processes import Process
+    from pytest_kube.system.processes import Guardian
 
 FIELD_MANAGER = "pytest-kube"
 CRD_TIMEOUT = 30.0
@@ -52,30 +52,6 @@ class Provider(Protocol):
         """
 
 
-class Launcher(Protocol):
-    """Starts processes that end with this one; see ``pytest_kube.system.processes``."""
-
-    @property
-    def directory(self) -> Path:
-        """The folder that goes away with the cluster."""
-
-    def processes(self) -> list[Process]:
-        """Return what was started and still runs."""
-
-    def start(
-        self,
-        name: str,
-        argv: Sequence[str],
-        *,
-        env: Mapping[str, str] | None = None,
-        cwd: Path | None = None,
-    ) -> Process:
-        """Start a process with its output in a log file."""
-
-    def stop(self, process: Process, *, grace: float = 0.0) -> int:
-        """End a process; return its exit code."""
-
-
 @dataclass
 class Cluster:
     """A running cluster.
@@ -84,7 +60,7 @@ class Cluster:
         provider: What created it: ``envtest``, ``kwok``, ``kind``, ``existing``, …
         version: Its Kubernetes version, without a leading ``v``.
         client: Requests as cluster administrator.
-        launcher: Owns the processes that belong to the cluster.
+        guardian: Owns the processes that belong to the cluster, and a folder.
         capabilities: What it can do: ``nodes`` (pods run, or seem to),
             ``controllers`` (namespaces, ownership and workloads are looked after).
         identity: Makes the kubeconfig of a user with a name and groups.
@@ -95,7 +71,7 @@ class Cluster:
     provider: str
     version: str
     client: Client
-    launcher: Launcher
+    guardian: Guardian
     capabilities: frozenset[str]
     identity: Callable[[str, Sequence[str]], Path]
     logs: Mapping[str, Path] = field(default_factory=dict)

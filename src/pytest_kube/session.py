@@ -194,7 +194,7 @@ class Session:
         api = kubernetes_config.new_client_from_config(
             config_file=str(cluster.kubeconfig)
         )
-        cache = cluster.launcher.directory / "kubernetes-client-discovery.json"
+        cache = cluster.guardian.directory / "kubernetes-client-discovery.json"
         with api:
             # By default it caches in a file named after the server's URL, which the
             # next cluster on the same port would find.
@@ -203,7 +203,7 @@ class Session:
     @contextlib.contextmanager
     def controllers(self, kube: Kube) -> Iterator[Callable[..., Controller]]:
         """Lend a function that starts controllers; stop them all at the end."""
-        from pytest_kube.controllers import runner
+        from pytest_kube.controllers import runner, specs
 
         with contextlib.ExitStack() as stack:
 
@@ -213,11 +213,11 @@ class Session:
                 surroundings = runner.Surroundings(
                     kubeconfig=self._identity(kube.cluster, name),
                     namespace=kube.namespace,
-                    launcher=kube.cluster.launcher,
+                    guardian=kube.cluster.guardian,
                     folder=_folder(self._config),
                     wide=self.settings.isolation == "none",
                 )
-                work = runner.load(spec, surroundings, **options)
+                work = specs.load(spec, surroundings, **options)
                 running = runner.running(
                     work, surroundings, timeout=self.settings.timeout
                 )

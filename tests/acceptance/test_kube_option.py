@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+
+from pytest_kube import profiles
 
 if TYPE_CHECKING:
     from .conftest import Project
@@ -93,6 +96,30 @@ def test_profile_of_that_name_is_used(project: Project) -> None:
 
     result.assert_outcomes(passed=1)
     result.stdout.fnmatch_lines(["kube: envtest (profile tiny), Kubernetes 1.36.3"])
+
+
+def test_wrong_profile_is_a_usage_error_with_file_and_line(project: Project) -> None:
+    """A typo in a profile is found before anything starts."""
+    project.write("clusters/tiny.yaml", "provider: envtest\nnode: 3\n")
+    project.test(ONE_TEST)
+
+    result = project.run("--kube=tiny")
+
+    assert result.ret == 4
+    result.stderr.fnmatch_lines(
+        [
+            "ERROR: */clusters/tiny.yaml:2: unknown key 'node' in the profile; did you "
+            "mean 'nodes'? Known keys: provider, version, nodes, *"
+        ]
+    )
+
+
+@pytest.mark.parametrize("name", ["envtest", "existing", "kind", "kwok"])
+def test_profiles_of_this_repository_are_right(name: str) -> None:
+    """What clusters/ defines is what --kube=NAME means for us."""
+    folder = Path(__file__).parents[2] / "clusters"
+
+    assert profiles.find(name, folder).provider == name
 
 
 def test_ini_value_stands_in_for_the_option(project: Project) -> None:

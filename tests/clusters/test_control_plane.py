@@ -27,7 +27,7 @@ PLAIN = Profile("plain", "envtest")
 def listening(cluster: Cluster) -> set[tuple[str, int]]:
     """Return the addresses on which processes of *cluster* listen, from /proc."""
     inodes = set()
-    for process in cluster.launcher.processes():
+    for process in cluster.guardian.processes():
         for fd in Path(f"/proc/{process.pid}/fd").iterdir():
             target = str(fd.readlink()) if fd.exists() else ""
             if target.startswith("socket:["):
@@ -52,9 +52,9 @@ def test_every_component_listens_on_loopback_only(kwok_cluster: Cluster) -> None
 
 def test_etcd_refuses_clients_without_a_certificate(envtest_cluster: Cluster) -> None:
     """Not even other users of the machine can read the state."""
-    process = next(p for p in envtest_cluster.launcher.processes() if p.name == "etcd")
+    process = next(p for p in envtest_cluster.guardian.processes() if p.name == "etcd")
     url = next(a for a in process.argv if a.startswith("--listen-client-urls="))
-    authority = envtest_cluster.launcher.directory / "pki" / "ca.crt"
+    authority = envtest_cluster.guardian.directory / "pki" / "ca.crt"
     context = ssl.create_default_context(cafile=authority)
     pool = urllib3.PoolManager(ssl_context=context, retries=False)
 
@@ -76,7 +76,7 @@ def test_each_component_logs_to_a_file_of_its_own(kwok_cluster: Cluster) -> None
 
 def test_each_component_has_an_identity_of_its_own(kwok_cluster: Cluster) -> None:
     """The API server can tell who asked."""
-    folder = kwok_cluster.launcher.directory / "kubeconfigs"
+    folder = kwok_cluster.guardian.directory / "kubeconfigs"
     users = {
         json.loads(path.read_text())["users"][0]["name"] for path in folder.iterdir()
     }

@@ -148,7 +148,7 @@ def test_users_kubeconfig_is_left_alone(
     docker_client: Any, kind_cluster: Cluster, tmp_path: Path
 ) -> None:
     """The cluster is in a file of its own."""
-    assert kind_cluster.kubeconfig.is_relative_to(kind_cluster.launcher.directory)
+    assert kind_cluster.kubeconfig.is_relative_to(kind_cluster.guardian.directory)
 
 
 @pytest.mark.timeout(300)

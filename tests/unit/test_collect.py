@@ -70,7 +70,7 @@ def kube(api: FakeAPI, tmp_path: Path) -> Kube:
         provider="envtest",
         version="1.36.3",
         client=api.client,
-        launcher=SimpleNamespace(),  # type: ignore[arg-type]
+        guardian=SimpleNamespace(),  # type: ignore[arg-type]
         capabilities=frozenset(),
         identity=lambda *_: log,
         logs={"etcd": log, "kube-apiserver": tmp_path / "missing.log"},

@@ -16,7 +16,8 @@ import pytest
 
 from pytest_kube.controllers import executables, runner
 from pytest_kube.controllers.environment import cluster_environment
-from pytest_kube.controllers.runner import Controller, Surroundings, load, running
+from pytest_kube.controllers.runner import Controller, Surroundings, running
+from pytest_kube.controllers.specs import load
 from pytest_kube.errors import (
     ControllerError,
     ControllerExitedError,
@@ -36,7 +37,7 @@ def surroundings(tmp_path: Path) -> Surroundings:
     return Surroundings(
         kubeconfig=tmp_path / "kubeconfig",
         namespace="team",
-        launcher=SimpleNamespace(),  # type: ignore[arg-type]
+        guardian=SimpleNamespace(),  # type: ignore[arg-type]
         folder=tmp_path,
     )
 
@@ -633,7 +634,7 @@ def programs(
         yield Surroundings(
             kubeconfig=surroundings.kubeconfig,
             namespace="team",
-            launcher=guardian,
+            guardian=guardian,
             folder=surroundings.folder,
         )
 

@@ -7,6 +7,7 @@ import contextlib
 import importlib
 import inspect
 import threading
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from pytest_kube.errors import ControllerError
@@ -85,54 +86,46 @@ def work(
     return ThreadWork(name, function, arguments, takes)
 
 
-class ThreadWork:
-    """A function that returns when its stop event is set."""
+@dataclass
+class FunctionWork:
+    """A function, its arguments, and which of ``stop`` and ``ready`` it takes."""
 
-    def __init__(
-        self,
-        name: str,
-        function: Callable[..., Any],
-        arguments: dict[str, Any],
-        takes: set[str],
-    ) -> None:
-        self.name = name
-        self._function = function
-        self._arguments = arguments
-        self._takes = takes
-        self._stop = threading.Event()
-
-    def run(self, controller: Controller) -> None:
-        """Call the function."""
-        arguments = {**self._arguments, "stop": self._stop}
-        if "ready" in self._takes:
-            arguments["ready"] = controller.ready
-        else:
-            controller.ready()
-        self._function(**arguments)
-
-    def stop(self) -> None:
-        """Set the stop event."""
-        self._stop.set()
+    name: str
+    function: Callable[..., Any]
+    arguments: dict[str, Any]
+    takes: set[str]
 
     def waiting_for(self) -> str:
         """Say that the function has to call ``ready()``."""
         return "it has a parameter 'ready' and has not called ready() yet"
 
 
-class AsyncWork:
+@dataclass
+class ThreadWork(FunctionWork):
+    """A function that returns when its stop event is set."""
+
+    def __post_init__(self) -> None:
+        self._stop = threading.Event()
+
+    def run(self, controller: Controller) -> None:
+        """Call the function."""
+        arguments = {**self.arguments, "stop": self._stop}
+        if "ready" in self.takes:
+            arguments["ready"] = controller.ready
+        else:
+            controller.ready()
+        self.function(**arguments)
+
+    def stop(self) -> None:
+        """Set the stop event."""
+        self._stop.set()
+
+
+@dataclass
+class AsyncWork(FunctionWork):
     """A coroutine function: stopped by an event if it takes one, else cancelled."""
 
-    def __init__(
-        self,
-        name: str,
-        function: Callable[..., Any],
-        arguments: dict[str, Any],
-        takes: set[str],
-    ) -> None:
-        self.name = name
-        self._function = function
-        self._arguments = arguments
-        self._takes = takes
+    def __post_init__(self) -> None:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._task: asyncio.Task[Any] | None = None
         self._stop = asyncio.Event()
@@ -148,16 +141,16 @@ class AsyncWork:
                     raise
 
     async def _main(self, controller: Controller) -> None:
-        arguments = dict(self._arguments)
-        if "stop" in self._takes:
+        arguments = dict(self.arguments)
+        if "stop" in self.takes:
             arguments["stop"] = self._stop
-        if "ready" in self._takes:
+        if "ready" in self.takes:
             arguments["ready"] = controller.ready
-        self._task = asyncio.ensure_future(self._function(**arguments))
+        self._task = asyncio.ensure_future(self.function(**arguments))
         self._loop = asyncio.get_running_loop()
         if self._stopping:  # already, when the loop did not exist yet
             self._end()
-        if "ready" not in self._takes:
+        if "ready" not in self.takes:
             controller.ready()
         await self._task
 
@@ -169,11 +162,7 @@ class AsyncWork:
                 self._loop.call_soon_threadsafe(self._end)
 
     def _end(self) -> None:
-        if "stop" in self._takes:
+        if "stop" in self.takes:
             self._stop.set()
         elif self._task is not None:
             self._task.cancel()
-
-    def waiting_for(self) -> str:
-        """Say that the coroutine has to call ``ready()``."""
-        return "it has a parameter 'ready' and has not called ready() yet"

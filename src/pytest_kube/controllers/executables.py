@@ -65,7 +65,7 @@ class ExecutableWork:
             "NAMESPACE": where.namespace,
         }
         name = f"controller-{where.namespace}-{os.path.basename(self._argv[0])}"  # noqa: PTH119
-        self._process = where.launcher.start(
+        self._process = where.guardian.start(
             name, self._argv, env=env, cwd=where.folder
         )
         controller.writes_to(self._process.log)
@@ -81,7 +81,7 @@ class ExecutableWork:
         """Send SIGTERM, and SIGKILL after a grace period."""
         self._stopped = True
         if self._process is not None:
-            self._surroundings.launcher.stop(self._process, grace=GRACE)
+            self._surroundings.guardian.stop(self._process, grace=GRACE)
 
     def waiting_for(self) -> str:
         """Say that it has not been started."""

@@ -15,7 +15,7 @@ from collections import deque
 from concurrent.futures import FIRST_COMPLETED, Future
 from concurrent.futures import wait as wait_for_futures
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from pytest_kube.controllers.environment import cluster_environment
 from pytest_kube.errors import (
@@ -26,10 +26,10 @@ from pytest_kube.errors import (
 from pytest_kube.system.processes import tail
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
     from pathlib import Path
 
-    from pytest_kube.cluster import Launcher
+    from pytest_kube.system.processes import Guardian
 
 STOP_TIMEOUT = 5.0
 """Seconds a controller has to stop before it is reported as hanging."""
@@ -44,14 +44,14 @@ class Surroundings:
     Attributes:
         kubeconfig: Its own identity's kubeconfig file.
         namespace: The namespace of the test.
-        launcher: Starts processes that end with this one.
+        guardian: Starts processes that end with this one.
         folder: Where relative paths in a specification start.
         wide: Whether it looks after all namespaces rather than the test's own.
     """
 
     kubeconfig: Path
     namespace: str
-    launcher: Launcher
+    guardian: Guardian
     folder: Path
     wide: bool = False
 
@@ -241,44 +241,6 @@ def running(
             yield controller
         finally:
             controller.stop()
-
-
-def load(
-    spec: str | Callable[..., Any], surroundings: Surroundings, **options: Any
-) -> Work:
-    """Turn a specification into work.
-
-    Args:
-        spec: ``kopf:FILE.py``, ``kopf:package.module``, ``package.module:callable``,
-            ``exec:PROGRAM ARGUMENTS``, or a function.
-        surroundings: What it is given.
-        options: For kopf, arguments of ``kopf.operator``; for functions, further
-            keyword arguments.
-
-    Raises:
-        ControllerError: The specification is wrong, or what it names cannot be
-            imported or found; the cause is the controller's own exception.
-    """
-    from pytest_kube.controllers import callables, executables
-
-    if callable(spec):
-        return callables.work(spec, surroundings, options)
-    kind, colon, rest = spec.partition(":")
-    if kind == "kopf" and rest:
-        from pytest_kube.controllers import kopf
-
-        return kopf.KopfWork(rest, surroundings, options)
-    if kind == "exec" and rest:
-        return executables.ExecutableWork(rest, surroundings, options)
-    if colon and rest.isidentifier():
-        return callables.work(callables.imported(kind, rest), surroundings, options)
-    raise ControllerError(
-        f"{spec!r} names no controller. It is one of:\n"
-        "  kopf:src/operator.py        a kopf operator by file\n"
-        "  kopf:package.module         a kopf operator by module\n"
-        "  package.module:callable     a function, async or with a stop event\n"
-        "  exec:./bin/manager --flag   a program"
-    )
 
 
 class _Collector(logging.Handler):

@@ -160,7 +160,7 @@ class Plane:
             provider="kwok" if nodes else "envtest",
             version=client.request("GET", "/version")["gitVersion"].removeprefix("v"),
             client=client,
-            launcher=self.guardian,
+            guardian=self.guardian,
             capabilities=frozenset({"nodes", "controllers"} if nodes else ()),
             identity=self.identity,
             logs={name: p.log for name, p in self.processes.items()},

@@ -54,7 +54,7 @@ def create(
             provider="existing",
             version=client.request("GET", "/version")["gitVersion"].removeprefix("v"),
             client=client,
-            launcher=guardian,
+            guardian=guardian,
             capabilities=frozenset({"nodes", "controllers"}),
             identity=identity,
             single_apiserver=False,

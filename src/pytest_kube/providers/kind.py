@@ -85,7 +85,7 @@ def create(
             provider="kind",
             version=client.request("GET", "/version")["gitVersion"].removeprefix("v"),
             client=client,
-            launcher=guardian,
+            guardian=guardian,
             capabilities=frozenset({"nodes", "controllers"}),
             identity=_identities(guardian.directory, nodes[0], client),
             logs=_NodeLogs(guardian.directory, nodes),

@@ -1,0 +1,49 @@
+"""Specifications of controllers: the strings of ``kube_controller``, and functions."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from pytest_kube.controllers import callables, executables
+from pytest_kube.errors import ControllerError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from pytest_kube.controllers.runner import Surroundings, Work
+
+
+def load(
+    spec: str | Callable[..., Any], surroundings: Surroundings, **options: Any
+) -> Work:
+    """Turn a specification into work.
+
+    Args:
+        spec: ``kopf:FILE.py``, ``kopf:package.module``, ``package.module:callable``,
+            ``exec:PROGRAM ARGUMENTS``, or a function.
+        surroundings: What it is given.
+        options: For kopf, arguments of ``kopf.operator``; for functions, further
+            keyword arguments.
+
+    Raises:
+        ControllerError: The specification is wrong, or what it names cannot be
+            imported or found; the cause is the controller's own exception.
+    """
+    if callable(spec):
+        return callables.work(spec, surroundings, options)
+    kind, colon, rest = spec.partition(":")
+    if kind == "kopf" and rest:
+        from pytest_kube.controllers import kopf
+
+        return kopf.KopfWork(rest, surroundings, options)
+    if kind == "exec" and rest:
+        return executables.ExecutableWork(rest, surroundings, options)
+    if colon and rest.isidentifier():
+        return callables.work(callables.imported(kind, rest), surroundings, options)
+    raise ControllerError(
+        f"{spec!r} names no controller. It is one of:\n"
+        "  kopf:src/operator.py        a kopf operator by file\n"
+        "  kopf:package.module         a kopf operator by module\n"
+        "  package.module:callable     a function, async or with a stop event\n"
+        "  exec:./bin/manager --flag   a program"
+    )
