@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import nox
 
 nox.needs_version = ">=2024.10.9"
@@ -72,10 +74,11 @@ def bench(session: nox.Session) -> None:
 
 @nox.session
 def build(session: nox.Session) -> None:
-    """Build the wheel, and use it without the source."""
+    """Build the wheel, and test an example with it, without the source."""
     session.install("build")
-    session.run("python", "-m", "build", "--outdir", session.create_tmp())
-    session.install(
-        "--find-links", session.create_tmp(), "--force-reinstall", "pytest-kube"
-    )
-    session.run("pytest-kube", "binaries", "list")
+    folder = Path(session.create_tmp())
+    session.run("python", "-m", "build", "--outdir", str(folder))
+    (wheel,) = folder.glob("*.whl")
+    session.install("--force-reinstall", str(wheel), "kopf>=1.45")
+    with session.chdir("examples/kopf"):
+        session.run("pytest", "--kube=kwok", "-p", "no:cacheprovider")

@@ -152,7 +152,7 @@ def _load(client: Any, node: Any, reference: str, image: Any) -> None:
     run = api.exec_create(node.id, command, stdin=True)
     sock = api.exec_start(run["Id"], socket=True)
     raw = getattr(sock, "_sock", sock)
-    with contextlib.closing(sock):
+    with contextlib.closing(sock), contextlib.closing(raw):
         for chunk in image.save(named=reference):
             raw.sendall(chunk)
         raw.shutdown(socket.SHUT_WR)
