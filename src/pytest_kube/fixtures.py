@@ -138,6 +138,12 @@ def check_markers(items: list[pytest.Item]) -> None:
                     f"{item.nodeid}: @pytest.mark.kube does not take {what}; "
                     f"it takes {', '.join(MARKER_ARGUMENTS)}"
                 )
+            isolation = marker.kwargs.get("isolation", "none")
+            if isolation not in {"namespace", "none"}:
+                raise pytest.UsageError(
+                    f"{item.nodeid}: @pytest.mark.kube(isolation={isolation!r}): "
+                    "allowed are 'namespace', 'none'"
+                )
 
 
 def summary(reporter: pytest.TerminalReporter, session: Session | None) -> None:

@@ -110,10 +110,11 @@ class Kube:
         objects = manifests.install_order(manifests.load(source, base=self.folder))
         is_path = isinstance(source, str | Path) and "\n" not in str(source)
         origin = str(source) if is_path else ""
-        for obj in objects:
+        result = []
+        for obj in objects:  # a CRD may stand before objects of its kind
             self._remember(obj)
-        applied = self.cluster.apply(objects, namespace=self.namespace, source=origin)
-        result = [Object(obj) for obj in applied]
+            applied = self.cluster.apply([obj], namespace=self.namespace, source=origin)
+            result += [Object(obj) for obj in applied]
         return result[0] if isinstance(source, Mapping) and len(result) == 1 else result
 
     def create(self, obj: Mapping[str, Any]) -> Object:
@@ -306,10 +307,10 @@ class Kube:
         Nothing is waited for. Finalizers are removed: what should have handled them
         is gone by now.
         """
-        for resource, namespace, name in reversed(self._made):
-            self._remove(resource.path(namespace, name))
         if self.namespace:
             self._empty_namespace()
+        for resource, namespace, name in reversed(self._made):
+            self._remove(resource.path(namespace, name))
 
     def _empty_namespace(self) -> None:
         path = f"/api/v1/namespaces/{self.namespace}"
@@ -318,7 +319,11 @@ class Kube:
             if not (resource.namespaced and {"list", "delete"} <= resource.verbs):
                 continue
             collection = resource.path(self.namespace)
-            for item in self._client.request("GET", collection)["items"]:
+            try:
+                items = self._client.request("GET", collection)["items"]
+            except NotFoundError:  # its CRD was deleted meanwhile
+                continue
+            for item in items:
                 metadata = item["metadata"]
                 # Where controllers run, deleting the namespace takes care of the rest.
                 if metadata.get("finalizers") or not looked_after:

@@ -52,9 +52,12 @@ class Session:
         """Read the settings; what is wrong with them becomes a usage error."""
         try:
             settings = read(config)
-            resolve_version(settings.version)
         except SettingsError as e:
             raise pytest.UsageError(str(e)) from e
+        try:
+            resolve_version(settings.version)
+        except SettingsError as e:
+            raise pytest.UsageError(f"--kube-version: {e}") from e
         return cls(config, settings)
 
     # --- what pytest prints -------------------------------------------------

@@ -52,6 +52,21 @@ def test_marker_overrides_the_option(project: Project) -> None:
     result.assert_outcomes(passed=1, failed=1)
 
 
+def test_marker_value_that_does_not_exist_is_a_usage_error(project: Project) -> None:
+    """The test, the value, and those that are allowed."""
+    project.test("import pytest\npytestmark = pytest.mark.kube(isolation='x')\n" + TWO)
+
+    result = project.run("--kube=envtest")
+
+    assert result.ret == 4
+    result.stderr.fnmatch_lines(
+        [
+            "ERROR: *::test_one: @pytest.mark.kube(isolation='x'): allowed are "
+            "'namespace', 'none'"
+        ]
+    )
+
+
 def test_namespace_is_named_after_the_test(project: Project) -> None:
     """Who looks into the cluster knows whose objects these are."""
     project.test(

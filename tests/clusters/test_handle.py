@@ -63,6 +63,36 @@ def test_apply_reads_files_and_folders(handle: Kube, tmp_path: Path) -> None:
     assert [o.name for o in applied] == ["b", "c"]
 
 
+def test_apply_of_a_crd_makes_its_kind_usable_at_once(handle: Kube) -> None:
+    """One file may hold a CRD and objects of its kind; both go with the test."""
+    group = f"{handle.namespace}.example.com"
+    crd = {
+        "apiVersion": "apiextensions.k8s.io/v1",
+        "kind": "CustomResourceDefinition",
+        "metadata": {"name": f"gadgets.{group}"},
+        "spec": {
+            "group": group,
+            "scope": "Namespaced",
+            "names": {"plural": "gadgets", "singular": "gadget", "kind": "Gadget"},
+            "versions": [
+                {
+                    "name": "v1",
+                    "served": True,
+                    "storage": True,
+                    "schema": {"openAPIV3Schema": {"type": "object"}},
+                }
+            ],
+        },
+    }
+    gadget = {"apiVersion": f"{group}/v1", "kind": "Gadget", "metadata": {"name": "g"}}
+
+    handle.apply([gadget, crd])
+
+    assert [g.name for g in handle.list(f"gadgets.{group}")] == ["g"]
+    handle.clean_up()
+    handle.wait_for(f"crd/gadgets.{group}", deleted)
+
+
 def test_unknown_field_is_an_error_that_names_field_and_file(
     handle: Kube, tmp_path: Path
 ) -> None:
