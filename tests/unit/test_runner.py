@@ -509,6 +509,21 @@ def test_frozen_location_of_clients_is_changed_and_restored(
     assert outside == (value or "~/.kube/config")
 
 
+def test_environment_keeps_proxies_away_from_this_machine(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A proxy cannot reach a cluster on the loopback interface."""
+    monkeypatch.setenv("NO_PROXY", "example.com")
+    monkeypatch.delenv("no_proxy", raising=False)
+
+    with cluster_environment(tmp_path / "theirs"):
+        inside = [os.environ["NO_PROXY"], os.environ["no_proxy"]]
+
+    assert inside == ["example.com,127.0.0.1,localhost", "127.0.0.1,localhost"]
+    assert os.environ["NO_PROXY"] == "example.com"
+    assert "no_proxy" not in os.environ
+
+
 def test_environment_comes_back_when_the_start_fails(
     surroundings: Surroundings, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 # Clients prefer the cluster they run in, which in CI is not the one under test.
 _IN_CLUSTER = ("KUBERNETES_SERVICE_HOST", "KUBERNETES_SERVICE_PORT")
+_NO_PROXY = ("NO_PROXY", "no_proxy")
 _FROZEN = "KUBE_CONFIG_DEFAULT_LOCATION"
 _CLIENTS = ("kubernetes", "kubernetes.aio", "kubernetes_asyncio")
 
@@ -23,11 +24,15 @@ def cluster_environment(kubeconfig: Path) -> Iterator[None]:
 
     ``KUBECONFIG`` is set, the in-cluster variables are taken away, and so is the
     official clients' memory: they read ``KUBECONFIG`` once, at import
-    (https://github.com/kubernetes-client/python/issues/2240).
+    (https://github.com/kubernetes-client/python/issues/2240). What is on this machine
+    is reached without the proxy that the environment may name.
     """
-    before = {name: os.environ.get(name) for name in ("KUBECONFIG", *_IN_CLUSTER)}
+    names = ("KUBECONFIG", *_IN_CLUSTER, *_NO_PROXY)
+    before = {name: os.environ.get(name) for name in names}
     for name in _IN_CLUSTER:
         os.environ.pop(name, None)
+    for name in _NO_PROXY:
+        os.environ[name] = ",".join(filter(None, [before[name], "127.0.0.1,localhost"]))
     os.environ["KUBECONFIG"] = str(kubeconfig)
     _thaw(str(kubeconfig))
     try:
