@@ -24,11 +24,14 @@ from pytest_kube.errors import (
     ConflictError,
     NotFoundError,
     UnknownResourceError,
+    hide_frames,
 )
 
 if TYPE_CHECKING:
     import ssl
     from collections.abc import Iterator, Mapping
+
+__tracebackhide__ = hide_frames
 
 REQUEST_TIMEOUT = 30.0
 """Seconds for one request that is not a watch."""

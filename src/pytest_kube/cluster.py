@@ -17,6 +17,7 @@ from pytest_kube.errors import (
     ConflictError,
     ManifestError,
     NotFoundError,
+    hide_frames,
 )
 
 if TYPE_CHECKING:
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
     from pytest_kube.profiles import Profile
     from pytest_kube.settings import Settings
     from pytest_kube.system.processes import Guardian
+
+__tracebackhide__ = hide_frames
 
 FIELD_MANAGER = "pytest-kube"
 CRD_TIMEOUT = 30.0

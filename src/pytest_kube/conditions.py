@@ -18,6 +18,8 @@ from pytest_kube.fieldpath import Parser, Step, find
 Predicate = Callable[[Mapping[str, Any] | None], object]
 """A callable of the object, or of ``None`` when there is none."""
 
+__tracebackhide__ = True  # what a user wrote is wrong, or raised
+
 _ANY = object()
 
 # How many replicas exist, are of the current revision, are available.

@@ -175,6 +175,15 @@ class ControllerNotReadyError(ControllerError, TimeoutError):
     """The controller under test did not become ready in time."""
 
 
+def hide_frames(excinfo: Any) -> bool:
+    """Keep our own frames out of the tracebacks of errors that we raise on purpose.
+
+    Modules set ``__tracebackhide__`` to this; pytest calls it with its ExceptionInfo.
+    Of a bug of ours, every frame is shown.
+    """
+    return excinfo is not None and issubclass(excinfo.type, KubeError | ValueError)
+
+
 # What people read is the name they import it by: pytest_kube.WaitTimeoutError.
 for _error in [e for e in globals().values() if isinstance(e, type)]:
     if issubclass(_error, KubeError):

@@ -15,6 +15,8 @@ from typing import Any
 Step = Callable[[Any], Iterable[Any]]
 """What one part of a path does: it turns a value into those that it selects."""
 
+__tracebackhide__ = True  # what a user wrote is wrong, or raised
+
 _NAME = r"((?:\\.|[^\s\\.,=<>!?*@$'\"()\[\]{}])+)"
 _QUOTED = r"""\s*(?:'((?:\\.|[^'\\])*)'|"((?:\\.|[^"\\])*)")\s*"""
 _INTEGER = r"\s*(-?\d+)\s*(?!\s*[:\d])"

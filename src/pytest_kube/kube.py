@@ -9,13 +9,15 @@ from typing import TYPE_CHECKING, Any, overload
 
 from pytest_kube import conditions, manifests
 from pytest_kube.cluster import FIELD_MANAGER
-from pytest_kube.errors import NotFoundError
+from pytest_kube.errors import NotFoundError, hide_frames
 from pytest_kube.waits import Wait
 
 if TYPE_CHECKING:
     from pytest_kube.client import Client, Resource
     from pytest_kube.cluster import Cluster
     from pytest_kube.waits import ConditionLike, Running
+
+__tracebackhide__ = hide_frames
 
 
 class Object(dict[str, Any]):
@@ -225,7 +227,6 @@ class Kube:
         Raises:
             WaitTimeoutError: It still exists; the text names its finalizers.
         """
-        __tracebackhide__ = True
         there = self.find(ref, namespace=namespace)
         if there is None:
             return

@@ -10,10 +10,12 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from pytest_kube.errors import ClusterError
+from pytest_kube.errors import ClusterError, hide_frames
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+__tracebackhide__ = hide_frames
 
 _FILES = {"certificate-authority", "client-certificate", "client-key", "tokenFile"}
 

@@ -13,8 +13,10 @@ from reprlib import repr as brief
 from typing import Any
 
 from pytest_kube import kubectl_yaml
-from pytest_kube.errors import ManifestError
+from pytest_kube.errors import ManifestError, hide_frames
 from pytest_kube.kubectl_yaml import Document
+
+__tracebackhide__ = hide_frames
 
 # Kinds in the order in which they can be installed; every other kind comes between
 # the workloads and what acts on each later request.

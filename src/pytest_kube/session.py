@@ -14,7 +14,12 @@ import pytest
 
 from pytest_kube import profiles
 from pytest_kube.binaries.releases import resolve_version
-from pytest_kube.errors import SettingsError
+from pytest_kube.errors import (
+    ControllerError,
+    KubeError,
+    SettingsError,
+    hide_frames,
+)
 from pytest_kube.settings import read
 
 if TYPE_CHECKING:
@@ -25,6 +30,8 @@ if TYPE_CHECKING:
     from pytest_kube.controllers.runner import Controller
     from pytest_kube.kube import Kube
     from pytest_kube.settings import Settings
+
+__tracebackhide__ = hide_frames
 
 HANDLE = pytest.StashKey["Kube"]()
 
@@ -118,6 +125,9 @@ class Session:
 
     def cluster(self) -> Cluster:
         """Return the cluster, starting it at first use; fail alike ever after."""
+        if isinstance(self._error, KubeError):
+            # It says all there is to say; how it got here would be our insides.
+            raise self._error.with_traceback(None)
         if self._error is not None:
             raise self._error
         if self._cluster is None:
@@ -211,7 +221,6 @@ class Session:
         with contextlib.ExitStack() as stack:
 
             def start(spec: str | Callable[..., Any], **options: Any) -> Controller:
-                __tracebackhide__ = True
                 name = f"controller-{len(kube.controllers) + 1}"
                 surroundings = runner.Surroundings(
                     kubeconfig=self._identity(kube.cluster, name),
@@ -224,7 +233,10 @@ class Session:
                 running = runner.running(
                     work, surroundings, timeout=self.settings.timeout
                 )
-                controller = stack.enter_context(running)
+                try:
+                    controller = stack.enter_context(running)
+                except ControllerError as e:
+                    raise e.with_traceback(None) from e.__cause__
                 kube.controllers.append(controller)
                 return controller
 

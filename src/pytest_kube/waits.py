@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
-from pytest_kube.errors import APIError, ClusterError, WaitTimeoutError
+from pytest_kube.errors import APIError, ClusterError, WaitTimeoutError, hide_frames
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from pytest_kube.client import Resource, Watch
     from pytest_kube.cluster import Cluster
     from pytest_kube.conditions import Condition
+
+__tracebackhide__ = hide_frames
 
 ConditionLike = Callable[[Any], Any] | str
 """A condition, a function of the object or ``None``, or what kubectl wait takes."""
@@ -129,6 +131,7 @@ class Wait:
                 raise failure
 
     def _holds(self, obj: dict[str, Any] | None) -> bool:
+        __tracebackhide__ = True  # the error is one of the user's condition
         self.looked = True
         self.error = None
         self.last = obj

@@ -13,10 +13,12 @@ from typing import TYPE_CHECKING
 
 from pytest_kube.binaries import releases
 from pytest_kube.binaries.progress import say
-from pytest_kube.errors import BinaryError, SettingsError
+from pytest_kube.errors import BinaryError, SettingsError, hide_frames
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
+
+__tracebackhide__ = hide_frames
 
 VERSION_TIMEOUT = 5.0
 OUTPUT_LINES = 15

@@ -10,12 +10,14 @@ import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from pytest_kube.errors import ControllerError
+from pytest_kube.errors import ControllerError, hide_frames
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from pytest_kube.controllers.runner import Controller, Surroundings, Work
+
+__tracebackhide__ = hide_frames
 
 GIVEN = ("kubeconfig", "namespace", "stop", "ready")
 """What a function is given, if it has a parameter of that name."""

@@ -7,13 +7,15 @@ import shlex
 import shutil
 from typing import TYPE_CHECKING, Any
 
-from pytest_kube.errors import ControllerError
+from pytest_kube.errors import ControllerError, hide_frames
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from pytest_kube.controllers.runner import Controller, Surroundings
     from pytest_kube.system.processes import Process
+
+__tracebackhide__ = hide_frames
 
 GRACE = 3.0
 """Seconds between SIGTERM and SIGKILL."""

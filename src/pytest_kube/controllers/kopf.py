@@ -13,13 +13,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pytest_kube import kubeconfig
-from pytest_kube.errors import ControllerError
+from pytest_kube.errors import ControllerError, hide_frames
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from types import SimpleNamespace
 
     from pytest_kube.controllers.runner import Controller, Surroundings
+
+__tracebackhide__ = hide_frames
 
 _REGISTRY = "__pytest_kube_kopf_registry__"
 _SIGNALS_WARNING = "kopf._core.reactor.running"

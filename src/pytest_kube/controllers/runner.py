@@ -15,6 +15,7 @@ from collections import deque
 from concurrent.futures import FIRST_COMPLETED, Future
 from concurrent.futures import wait as wait_for_futures
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from pytest_kube.controllers.environment import cluster_environment
@@ -22,18 +23,21 @@ from pytest_kube.errors import (
     ControllerError,
     ControllerExitedError,
     ControllerNotReadyError,
+    hide_frames,
 )
 from pytest_kube.system.processes import tail
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from pytest_kube.system.processes import Guardian
+
+__tracebackhide__ = hide_frames
 
 STOP_TIMEOUT = 5.0
 """Seconds a controller has to stop before it is reported as hanging."""
 
+_PACKAGE = str(Path(__file__).parents[1])
 _OUTPUT_LINES = 10_000
 
 
@@ -114,8 +118,7 @@ class Controller:
         text = f"controller {self.name} ended while the test needed it: {how}"
         # The traceback of an error of ours would say nothing about the controller.
         if cause is not None and not isinstance(cause, ControllerError):
-            lines = "".join(traceback.format_exception(cause)).rstrip()
-            text += f"\n{_indent(lines)}"
+            text += f"\n{_indent(_own_traceback(cause))}"
         elif last := self.tail():
             text += f"\n  Its last lines:\n{_indent(last)}"
         error = ControllerExitedError(text)
@@ -271,6 +274,17 @@ def _collected_logs(controller: Controller) -> Iterator[None]:
         yield
     finally:
         root.removeHandler(collector)
+
+
+def _own_traceback(error: BaseException) -> str:
+    """Format a controller's exception without the frames that called it."""
+    told: traceback.TracebackException | None
+    told = whole = traceback.TracebackException.from_exception(error)
+    while told is not None:
+        frames = [f for f in told.stack if not f.filename.startswith(_PACKAGE)]
+        told.stack = traceback.StackSummary.from_list(frames)
+        told = told.__cause__ or told.__context__
+    return "".join(whole.format()).rstrip()
 
 
 def _one_line(error: BaseException) -> str:

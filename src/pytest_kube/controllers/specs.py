@@ -5,12 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from pytest_kube.controllers import callables, executables
-from pytest_kube.errors import ControllerError
+from pytest_kube.errors import ControllerError, hide_frames
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from pytest_kube.controllers.runner import Surroundings, Work
+
+__tracebackhide__ = hide_frames
 
 
 def load(

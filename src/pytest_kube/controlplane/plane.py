@@ -28,6 +28,7 @@ from pytest_kube.errors import (
     ClusterError,
     ComponentExitedError,
     ComponentNotReadyError,
+    hide_frames,
 )
 from pytest_kube.state.etcd import Etcd
 from pytest_kube.state.template import Template
@@ -39,6 +40,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from pytest_kube.profiles import Profile
+
+__tracebackhide__ = hide_frames
 
 START_TIMEOUT = 60.0
 """Seconds for each component; on an idle machine all of them need about two."""

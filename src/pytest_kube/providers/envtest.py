@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from pytest_kube.binaries.releases import resolve_version
 from pytest_kube.binaries.store import Store
 from pytest_kube.controlplane import plane
+from pytest_kube.errors import hide_frames
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
     from pytest_kube.cluster import Cluster
     from pytest_kube.profiles import Profile
     from pytest_kube.settings import Settings
+
+__tracebackhide__ = hide_frames
 
 
 @contextlib.contextmanager

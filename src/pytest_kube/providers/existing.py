@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from pytest_kube import kubeconfig
 from pytest_kube.client import Client
 from pytest_kube.cluster import Cluster
-from pytest_kube.errors import SettingsError
+from pytest_kube.errors import SettingsError, hide_frames
 from pytest_kube.system.processes import Guardian
 
 if TYPE_CHECKING:
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
     from pytest_kube.profiles import Profile
     from pytest_kube.settings import Settings
+
+__tracebackhide__ = hide_frames
 
 
 @contextlib.contextmanager

@@ -16,7 +16,7 @@ from pytest_kube.binaries.store import Store
 from pytest_kube.client import Client
 from pytest_kube.cluster import Cluster
 from pytest_kube.controlplane import certs
-from pytest_kube.errors import ClusterError, ComponentNotReadyError
+from pytest_kube.errors import ClusterError, ComponentNotReadyError, hide_frames
 from pytest_kube.system.processes import Guardian
 
 if TYPE_CHECKING:
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from pytest_kube.profiles import Profile
     from pytest_kube.settings import Settings
     from pytest_kube.system.processes import Process
+
+__tracebackhide__ = hide_frames
 
 CREATE_TIMEOUT = 600.0
 """Seconds, which include pulling a node image."""

@@ -21,11 +21,13 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Self
 
-from pytest_kube.errors import ClusterError
+from pytest_kube.errors import ClusterError, hide_frames
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from types import TracebackType
+
+__tracebackhide__ = hide_frames
 
 ANSWER_TIMEOUT = 10.0
 """Seconds in which a guardian answers; starting and killing take milliseconds."""
