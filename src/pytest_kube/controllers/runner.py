@@ -217,10 +217,9 @@ class Controller:
             )
         cause = None if ended or not self.exited.done() else self.exited.exception()
         if cause is not None:
-            lines = "".join(traceback.format_exception(cause)).rstrip()
             raise ControllerError(
                 f"controller {self.name} raised when it was stopped: "
-                f"{_one_line(cause)}\n{_indent(lines)}"
+                f"{_one_line(cause)}\n{_indent(_own_traceback(cause))}"
             ) from cause
 
     def _run(self) -> None:
