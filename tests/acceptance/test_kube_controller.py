@@ -173,16 +173,47 @@ def test_controller_that_ends_unnoticed_fails_the_test_at_its_end(
 ) -> None:
     """A test that does not wait learns of it too."""
     project.test(
-        "def dies(stop):\n"
+        "import threading\n"
+        "go = threading.Event()\n"
+        "def dies(stop, ready):\n"
+        "    ready()\n"
+        "    go.wait(10)\n"
         "    raise LookupError('gone')\n"
         "def test_careless(run_controller):\n"
         "    controller = run_controller(dies)\n"
+        "    go.set()\n"
+        "    assert controller.exited.exception(10)\n"
     )
 
     result = project.run("--kube=envtest")
 
-    assert result.ret == 1
-    result.stdout.fnmatch_lines(["E *controller dies ended *LookupError: gone"])
+    result.assert_outcomes(passed=1, errors=1)
+    result.stdout.fnmatch_lines(
+        [
+            "*ERROR at teardown of test_careless*",
+            "E *controller dies ended while the test needed it: LookupError: gone",
+        ]
+    )
+
+
+def test_controller_that_is_expected_to_end_is_no_error(project: Project) -> None:
+    """Whoever has caught its error is not told again."""
+    project.test(
+        "import pytest\n"
+        "from pytest_kube import ControllerExitedError\n"
+        "def dies(stop, ready):\n"
+        "    ready()\n"
+        "    stop.wait(0.2)\n"
+        "    raise LookupError('gone')\n"
+        "def test_careful(kube, run_controller):\n"
+        "    run_controller(dies)\n"
+        "    with pytest.raises(ControllerExitedError, match='LookupError: gone'):\n"
+        "        kube.wait_for('cm/never', 'create')\n"
+    )
+
+    result = project.run("--kube=envtest")
+
+    result.assert_outcomes(passed=1)
 
 
 @pytest.mark.parametrize(

@@ -89,6 +89,7 @@ class Controller:
         self._ready: Future[None] = Future()
         self._work = work
         self._stopping = False
+        self._told = False
         self._errors: list[str] = []
         self._output: deque[str] = deque(maxlen=_OUTPUT_LINES)
         self._log: Path | None = None
@@ -123,7 +124,17 @@ class Controller:
             text += f"\n  Its last lines:\n{_indent(last)}"
         error = ControllerExitedError(text)
         error.__cause__ = cause
+        self._told = True
         return error
+
+    def check(self) -> None:
+        """Raise the error of one that ended by itself, unless somebody has it already.
+
+        Raises:
+            ControllerExitedError: It ended, and no wait has noticed.
+        """
+        if not self._told and (failure := self.failure()):
+            raise failure
 
     def summary(self) -> str:
         """Say in one line how it is doing."""
@@ -241,6 +252,7 @@ def running(
         try:
             controller.start(timeout)
             yield controller
+            controller.check()
         finally:
             controller.stop()
 
