@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import io
 import os
 import shutil
@@ -11,6 +12,7 @@ import sys
 import tarfile
 import threading
 import time
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -159,7 +161,8 @@ def test_sigkill_of_the_run_deletes_the_cluster(
     before = clusters(docker_client)
     code = (
         "from pytest_kube.providers import kind\n"
-        "from pytest_kube.settings import Profile, Settings\n"
+        "from pytest_kube.profiles import Profile\n"
+        "from pytest_kube.settings import Settings\n"
         "p = Profile('kind', 'kind')\n"
         "with kind.create(p, Settings(p), print): print('created', flush=True)\n"
     )
@@ -300,6 +303,12 @@ def test_without_docker_the_error_says_what_to_do(
         pass
 
     text = str(error.value)
+    # The docker package leaves the socket open with which it could not connect. It is
+    # to be collected here, not in the midst of some later test.
+    del error
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        gc.collect()
     first = "--kube=kind needs a docker daemon, and none answers at "
     assert text.startswith(f"{first}unix:///nowhere/docker.sock: ")
     assert "DOCKER_HOST" in text
