@@ -84,7 +84,7 @@ def run_controller(
     ``kopf.operator``. All controllers are stopped at the end of the test; one that ends
     earlier fails the test, at once if it is waiting.
     """
-    with _session(request.config).controllers(kube) as start:
+    with _session(request.config).controllers(kube, request.node) as start:
         yield start
 
 

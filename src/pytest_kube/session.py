@@ -174,14 +174,13 @@ class Session:
 
         self._tests += 1
         marked = _marked(item)
-        isolation = marked.get("isolation", self.settings.isolation)
         base = item.path.parent
         self._install(
             cluster,
             tuple(base / p for p in _listed(marked.get("crds"))),
             tuple(base / p for p in _listed(marked.get("manifests"))),
         )
-        if isolation == "none":
+        if self._isolation(item) == "none":
             handle = Kube(
                 cluster, "default", self.settings.timeout, _folder(self._config)
             )
@@ -214,7 +213,9 @@ class Session:
             yield DynamicClient(api, cache_file=str(cache))
 
     @contextlib.contextmanager
-    def controllers(self, kube: Kube) -> Iterator[Callable[..., Controller]]:
+    def controllers(
+        self, kube: Kube, item: pytest.Item
+    ) -> Iterator[Callable[..., Controller]]:
         """Lend a function that starts controllers; stop them all at the end."""
         from pytest_kube.controllers import runner, specs
 
@@ -227,7 +228,7 @@ class Session:
                     namespace=kube.namespace,
                     guardian=kube.cluster.guardian,
                     folder=_folder(self._config),
-                    wide=self.settings.isolation == "none",
+                    wide=self._isolation(item) == "none",
                 )
                 work = specs.load(spec, surroundings, **options)
                 running = runner.running(
@@ -252,6 +253,9 @@ class Session:
                 "use @pytest.mark.kube(controller=…)"
             )
         return spec
+
+    def _isolation(self, item: pytest.Item) -> str:
+        return str(_marked(item).get("isolation", self.settings.isolation))
 
     def _identity(self, cluster: Cluster, name: str) -> Path:
         if name not in self._identities:

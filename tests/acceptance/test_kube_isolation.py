@@ -52,6 +52,32 @@ def test_marker_overrides_the_option(project: Project) -> None:
     result.assert_outcomes(passed=1, failed=1)
 
 
+def test_without_isolation_an_operator_watches_all_namespaces(
+    project: Project,
+) -> None:
+    """With it, the test's own: another test's objects are none of its business."""
+    project.test(
+        "import pytest\n"
+        "WIDGET = {'apiVersion': 'example.com/v1', 'kind': 'Widget', 'metadata':\n"
+        "          {'name': 'w', 'namespace': 'kube-public'}, 'spec': {'size': 3}}\n"
+        "DONE = 'jsonpath={.status.size}=3'\n"
+        "def test_isolated(kube, kube_controller):\n"
+        "    kube.apply(WIDGET)\n"
+        "    own = {**WIDGET, 'metadata': {'name': 'own'}}\n"
+        "    kube.apply(own)\n"
+        "    kube.wait_for('widget/own', DONE)\n"
+        "    assert not kube.get('widget/w', namespace='kube-public').get('status')\n"
+        "@pytest.mark.kube(isolation='none')\n"
+        "def test_wide(kube, kube_controller):\n"
+        "    kube.apply(WIDGET)\n"
+        "    kube.wait_for('widget/w', DONE, namespace='kube-public')\n"
+    )
+
+    result = project.run("--kube=envtest")
+
+    result.assert_outcomes(passed=2)
+
+
 def test_marker_value_that_does_not_exist_is_a_usage_error(project: Project) -> None:
     """The test, the value, and those that are allowed."""
     project.test("import pytest\npytestmark = pytest.mark.kube(isolation='x')\n" + TWO)

@@ -64,6 +64,8 @@ class KopfWork:
     async def _main(self, controller: Controller) -> None:
         self._loop = asyncio.get_running_loop()
         self._task = asyncio.current_task()
+        if self._stopping:  # already, when there was nothing to cancel yet
+            return
         from kopf._cogs.structs.credentials import Vault
         from kopf._cogs.structs.references import Insights
 
