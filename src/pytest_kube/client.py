@@ -164,6 +164,10 @@ class Client:
             raise _api_error("GET", path, response.status, response.data)
         return text
 
+    def version(self) -> str:
+        """Return the Kubernetes version of the server, without a leading ``v``."""
+        return str(self.request("GET", "/version")["gitVersion"]).removeprefix("v")
+
     def patch(
         self,
         path: str,

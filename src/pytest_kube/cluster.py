@@ -5,8 +5,6 @@ from __future__ import annotations
 import contextlib
 import re
 import time
-from concurrent.futures import Future
-from concurrent.futures import wait as wait_for_futures
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -131,8 +129,6 @@ class Cluster:
         deadline = time.monotonic() + CRD_TIMEOUT
         for crd in new.values():
             self._await_crd(crd, deadline)
-        if new:
-            self.client.resources(refresh=True)
         self._crds.update(new)
 
     def _create_crd(self, crd: dict[str, Any], source: Path) -> None:
@@ -173,14 +169,11 @@ class Cluster:
             if not established:
                 established = self._established(name)
             else:
-                missing = ""
-                for version in served:
-                    missing = self._unserved(spec["group"], version, plural)
-                    if missing:
-                        break
+                lacks = (self._unserved(spec["group"], v, plural) for v in served)
+                missing = next(filter(None, lacks), "")
                 if not missing:
                     return
-            _pause(0.004)
+            time.sleep(0.004)
         raise ClusterError(
             f"CRD {name} was not ready within {CRD_TIMEOUT:.0f} s: no {missing}. "
             f"kubectl get crd {name} -o yaml tells more, so does the API server's log: "
@@ -256,7 +249,3 @@ class Cluster:
             if manifests.is_crd(obj):
                 self._await_crd(obj, time.monotonic() + CRD_TIMEOUT)
         return applied
-
-
-def _pause(seconds: float) -> None:
-    wait_for_futures([Future[None]()], timeout=seconds)

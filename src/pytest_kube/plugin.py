@@ -13,6 +13,7 @@ import pytest
 from pytest_kube.fixtures import (  # noqa: F401  # registered by being here
     SESSION,
     asked_for,
+    check_markers,
     kube,
     kube_client,
     kube_cluster,
@@ -20,6 +21,7 @@ from pytest_kube.fixtures import (  # noqa: F401  # registered by being here
     kube_namespace,
     need_cluster,
     run_controller,
+    summary,
 )
 
 if TYPE_CHECKING:
@@ -123,8 +125,6 @@ def pytest_report_collectionfinish(
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Check the markers before anything is started."""
-    from pytest_kube.fixtures import check_markers
-
     check_markers(items)
 
 
@@ -144,8 +144,6 @@ def pytest_terminal_summary(
     terminalreporter: pytest.TerminalReporter, config: pytest.Config
 ) -> None:
     """Say what the cluster was, or how to get one."""
-    from pytest_kube.fixtures import summary
-
     summary(terminalreporter, config.stash.get(SESSION, None))
 
 

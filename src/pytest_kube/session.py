@@ -180,21 +180,17 @@ class Session:
             tuple(base / p for p in _listed(marked.get("crds"))),
             tuple(base / p for p in _listed(marked.get("manifests"))),
         )
-        if self._isolation(item) == "none":
-            handle = Kube(
-                cluster, "default", self.settings.timeout, _folder(self._config)
-            )
-            item.stash[HANDLE] = handle
-            yield handle
-            return
-        name = _namespace_name(item.name)
+        isolated = self._isolation(item) != "none"
+        name = _namespace_name(item.name) if isolated else "default"
         handle = Kube(cluster, name, self.settings.timeout, _folder(self._config))
-        cluster.create_namespace(handle.namespace)
+        if isolated:
+            cluster.create_namespace(name)
         item.stash[HANDLE] = handle
         try:
             yield handle
         finally:
-            handle.clean_up()
+            if isolated:
+                handle.clean_up()
 
     @contextlib.contextmanager
     def official_client(self, kube: Kube) -> Iterator[Any]:

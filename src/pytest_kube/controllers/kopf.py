@@ -10,6 +10,7 @@ import logging
 import sys
 import traceback
 from pathlib import Path
+from textwrap import indent
 from typing import TYPE_CHECKING, Any
 
 from pytest_kube import kubeconfig
@@ -234,8 +235,7 @@ class KopfWork:
             where = "".join(traceback.format_exception(e)[-3:]).rstrip()
             raise ControllerError(
                 f"controller {self.name}: importing it failed: "
-                f"{type(e).__name__}: {e}\n"
-                + "\n".join(f"    {line}" for line in where.splitlines())
+                f"{type(e).__name__}: {e}\n" + indent(where, "    ")
             ) from e
 
     @contextlib.contextmanager

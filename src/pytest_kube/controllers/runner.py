@@ -16,6 +16,7 @@ from concurrent.futures import FIRST_COMPLETED, Future
 from concurrent.futures import wait as wait_for_futures
 from dataclasses import dataclass
 from pathlib import Path
+from textwrap import indent
 from typing import TYPE_CHECKING, Protocol
 
 from pytest_kube.controllers.environment import cluster_environment
@@ -119,9 +120,9 @@ class Controller:
         text = f"controller {self.name} ended while the test needed it: {how}"
         # The traceback of an error of ours would say nothing about the controller.
         if cause is not None and not isinstance(cause, ControllerError):
-            text += f"\n{_indent(_own_traceback(cause))}"
+            text += f"\n{indent(_own_traceback(cause), '    ')}"
         elif last := self.tail():
-            text += f"\n  Its last lines:\n{_indent(last)}"
+            text += f"\n  Its last lines:\n{indent(last, '    ')}"
         error = ControllerExitedError(text)
         error.__cause__ = cause
         self._told = True
@@ -199,7 +200,7 @@ class Controller:
             last = self.tail() or "(none)"
             raise ControllerNotReadyError(
                 f"controller {self.name} was not ready within {timeout:.1f} s: "
-                f"{self._work.waiting_for()}\n  Its last lines:\n{_indent(last)}"
+                f"{self._work.waiting_for()}\n  Its last lines:\n{indent(last, '    ')}"
             )
 
     def stop(self) -> None:
@@ -230,7 +231,7 @@ class Controller:
         if cause is not None:
             raise ControllerError(
                 f"controller {self.name} raised when it was stopped: "
-                f"{_one_line(cause)}\n{_indent(_own_traceback(cause))}"
+                f"{_one_line(cause)}\n{indent(_own_traceback(cause), '    ')}"
             ) from cause
 
     def _run(self) -> None:
@@ -302,7 +303,3 @@ def _one_line(error: BaseException) -> str:
     text = str(error).splitlines()
     line = f"{type(error).__name__}: {text[0]}" if text else type(error).__name__
     return f"{line} ({_one_line(error.__cause__)})" if error.__cause__ else line
-
-
-def _indent(text: str) -> str:
-    return "\n".join(f"    {line}" for line in text.splitlines())

@@ -12,7 +12,6 @@ if TYPE_CHECKING:
 
 STAGES = Path(__file__).with_name("stages.yaml")
 CAPACITY = {"cpu": "32", "memory": "256Gi", "pods": "1000"}
-NOT_READY_TAINT = "node.kubernetes.io/not-ready"
 
 
 def flags(*, kubeconfig: Path, pki: Path, port: int) -> Mapping[str, str]:

@@ -9,6 +9,7 @@ import re
 import ssl
 import time
 from dataclasses import dataclass, field
+from textwrap import indent
 from typing import TYPE_CHECKING
 
 from pytest_kube import kubeconfig
@@ -161,7 +162,7 @@ class Plane:
             self.template.save(store)
         return Cluster(
             provider="kwok" if nodes else "envtest",
-            version=client.request("GET", "/version")["gitVersion"].removeprefix("v"),
+            version=client.version(),
             client=client,
             guardian=self.guardian,
             capabilities=frozenset({"nodes", "controllers"} if nodes else ()),
@@ -235,7 +236,7 @@ class Plane:
         raise ComponentNotReadyError(
             f"{name} runs (pid {process.pid}) but was not ready within {elapsed:.0f} s"
             f"\n  last answer  {seen}"
-            f"\n  log          {process.log}, which ends:\n{_indent(log_tail)}",
+            f"\n  log          {process.log}, which ends:\n{indent(log_tail, '    ')}",
             component=name,
             elapsed=elapsed,
             log_tail=log_tail,
@@ -312,7 +313,7 @@ def _exited(process: Process, profile: Profile) -> ComponentExitedError:
         )
     log_tail = process.log_tail(lines=300)
     return ComponentExitedError(
-        f"{text}\n  From its log:\n{_indent(_telling(log_tail))}",
+        f"{text}\n  From its log:\n{indent(_telling(log_tail), '    ')}",
         component=process.name,
         exit_code=code,
         log_tail=log_tail,
@@ -324,10 +325,6 @@ def _telling(log_tail: str) -> str:
     lines = [line.rstrip() for line in log_tail.splitlines() if line.strip()]
     telling = [line for line in lines if _TELLING.search(line) and line[:2] != "--"]
     return "\n".join(line[:400] for line in (telling or lines)[-8:])
-
-
-def _indent(text: str) -> str:
-    return "\n".join(f"    {line}" for line in text.splitlines())
 
 
 def _gates(gates: Mapping[str, bool]) -> dict[str, str]:

@@ -54,7 +54,7 @@ def create(
 
         yield Cluster(
             provider="existing",
-            version=client.request("GET", "/version")["gitVersion"].removeprefix("v"),
+            version=client.version(),
             client=client,
             guardian=guardian,
             capabilities=frozenset({"nodes", "controllers"}),

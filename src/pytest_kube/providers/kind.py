@@ -8,6 +8,7 @@ import re
 import socket
 import time
 from concurrent.futures import TimeoutError as FutureTimeoutError
+from textwrap import indent
 from typing import TYPE_CHECKING, Any
 
 from pytest_kube import kubeconfig
@@ -85,7 +86,7 @@ def create(
         _await_usable(client)
         yield Cluster(
             provider="kind",
-            version=client.request("GET", "/version")["gitVersion"].removeprefix("v"),
+            version=client.version(),
             client=client,
             guardian=guardian,
             capabilities=frozenset({"nodes", "controllers"}),
@@ -127,7 +128,7 @@ def _create(guardian: Guardian, argv: Sequence[str]) -> None:
 
 def _failed(process: Process, how: str) -> ClusterError:
     lines = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", process.log_tail(lines=25))
-    text = "\n".join(f"    {line}" for line in lines.splitlines())
+    text = indent(lines, "    ")
     return ClusterError(
         f"kind create cluster {how}. A node image that is not there is pulled: give "
         "another one as 'image' in the profile, or --kube-version.\n"
