@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import json
 import os
@@ -12,12 +13,23 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from pytest_kube.errors import ClusterError
-from pytest_kube.system.processes import Guardian, sweep, tail
+from pytest_kube.system import processes
+from pytest_kube.system.processes import (
+    FORMAT,
+    BusyError,
+    Guardian,
+    Kept,
+    end,
+    kept,
+    status,
+    sweep,
+    tail,
+)
 
 from .waiting import is_running, until
 
@@ -63,14 +75,41 @@ if forked:
 signal.pause()
 """
 
+KEEPING = """\
+import os, signal
+from pytest_kube.system.processes import Guardian
+
+guardian = Guardian()
+stays = guardian.start("stays", ["sleep", "60"])
+guardian.keep(idle=60, about={"name": "kwok"})
+goes = guardian.start("goes", ["sleep", "60"])
+print(guardian.directory, stays.pid, goes.pid, flush=True)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+FORKING_USER = """\
+import os, signal, sys
+from pathlib import Path
+from pytest_kube.system.processes import Guardian
+
+guardian = Guardian.connect(Path(sys.argv[1]), shared=False)
+forked = os.fork()
+if forked:
+    print(forked, flush=True)
+signal.pause()
+"""
+
 LINUX = pytest.mark.skipif(sys.platform != "linux", reason="death signals are Linux's")
 
 
 @pytest.fixture(autouse=True)
-def _temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Guardians have their folders in the folder of the test."""
+def _temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Guardians have their folders in the folder of the test, and end with it."""
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     monkeypatch.setenv("TMPDIR", str(tmp_path))
+    yield
+    for left in kept():
+        end(left.directory)
 
 
 @pytest.fixture
@@ -434,6 +473,556 @@ def test_unclosed_guardian_is_warned_of() -> None:
     assert not is_running(process.pid)
 
 
+# --- kept ---------------------------------------------------------------------
+
+
+def keep(
+    argv: tuple[str, ...] = ("sleep", "60"), *, idle: float = 60, shared: bool = False
+) -> Guardian:
+    """Return a guardian that keeps one child."""
+    guardian = Guardian()
+    guardian.start("child", argv)
+    guardian.keep(idle=idle, about={"name": "kwok"}, shared=shared)
+    return guardian
+
+
+@pytest.fixture
+def folder() -> Path:
+    """What a kept guardian that nobody uses left there."""
+    with keep() as guardian:
+        return guardian.directory
+
+
+def test_kept_children_are_found_alive_by_the_next_user() -> None:
+    """They are the same processes, with the same logs, and can be watched."""
+    with keep(("sh", "-c", "echo hello; sleep 60")) as first:
+        (child,) = first.processes()
+        until(child.log_tail)
+
+    with Guardian.connect(first.directory, shared=False) as second:
+        (found,) = second.processes()
+        same = [
+            (one.name, one.argv, one.log, one.pid, one.log_tail())
+            for one in (child, found)
+        ]
+        os.kill(found.pid, signal.SIGTERM)
+        code = found.exited.result(2)
+
+    assert second.directory == first.directory
+    assert same[0] == same[1]
+    assert code == -signal.SIGTERM
+    assert not child.exited.done()
+
+
+def test_what_is_started_later_ends_with_its_lease() -> None:
+    """A controller of one run is gone in the next, the control plane is not."""
+    first = keep()
+    (stays,) = first.processes()
+    goes = first.start("goes", python(IMMORTAL))
+    until(goes.log_tail)
+    first.close()
+
+    gone = [goes.pid]
+    with Guardian.connect(first.directory, shared=False) as second:
+        script = "sleep 60 & echo $!; wait"
+        child = second.start("goes", ["sh", "-c", script])
+        gone += [child.pid, int(until(child.log_tail))]
+        assert [one.pid for one in second.processes()] == [stays.pid, child.pid]
+        assert not is_running(goes.pid)
+
+    until(lambda: not any(map(is_running, gone)))
+    assert is_running(stays.pid)
+    assert [goes.exited.result(2), child.exited.result(2)] == [-signal.SIGKILL] * 2
+
+
+def test_closing_a_kept_guardian_warns_of_nothing(
+    recwarn: pytest.WarningsRecorder,
+) -> None:
+    """It is meant to go on; the module that started it must not object."""
+    keep().close()
+    gc.collect()
+
+    assert list(recwarn) == []
+
+
+def test_kept_guardian_ends_when_nobody_comes() -> None:
+    """The idle time is counted from the end of the last lease."""
+    with keep(idle=0.2) as guardian:
+        (child,) = guardian.processes()
+        guardian.start("clock", ["sleep", "0.3"]).exited.result(2)
+        in_use = status(guardian.directory)
+        started = time.monotonic()
+
+    until(lambda: not guardian.directory.exists())
+    assert time.monotonic() - started >= 0.2
+    assert not is_running(child.pid)
+    assert in_use == {"leases": 1, "idle_left": None}
+
+
+def test_lease_in_the_idle_time_starts_it_anew() -> None:
+    """Nothing is left of the earlier idle time, which would end sooner."""
+    with keep(idle=2) as keeper:
+        pass
+    with Guardian.connect(keeper.directory, shared=False) as guardian:
+        guardian.keep(idle=60, about={})
+
+    assert 50 < status(keeper.directory)["idle_left"] <= 60
+
+
+def test_without_idle_time_it_ends_with_the_last_lease() -> None:
+    """Closing returns when everything is gone, as it does when nothing is kept."""
+    first = keep(idle=0, shared=True)
+    (child,) = first.processes()
+    second = Guardian.connect(first.directory, shared=True)
+    first.close()
+    alive = is_running(child.pid)
+
+    second.close()
+
+    assert alive
+    assert not is_running(child.pid)
+    assert not first.directory.exists()
+
+
+def test_idle_time_can_be_endless() -> None:
+    """No clock of the system overflows."""
+    with keep(idle=float("inf")) as guardian:
+        pass
+
+    assert status(guardian.directory) == {"leases": 0, "idle_left": float("inf")}
+
+
+def test_clean_up_commands_wait_for_the_end(tmp_path: Path) -> None:
+    """What is kept must not be undone when one run ends."""
+    log = tmp_path / "log"
+    with Guardian() as guardian:
+        guardian.at_end(["sh", "-c", f"pwd > {log}"], timeout=5)
+        guardian.keep(idle=60, about={})
+    early = log.exists()
+
+    end(guardian.directory)
+
+    assert not early
+    assert log.read_text() == f"{Path.cwd()}\n"
+
+
+def test_nobody_waits_for_one_that_is_about_to_end(tmp_path: Path) -> None:
+    """Clean-up commands may take a minute; whoever comes meanwhile is told at once."""
+    os.mkfifo(tmp_path / "fifo")
+    with Guardian() as guardian:
+        guardian.at_end(["cat", str(tmp_path / "fifo")], timeout=10)
+        guardian.keep(idle=60, about={})
+    with (
+        processes._dial(guardian.directory) as early,
+        processes._dial(guardian.directory) as ending,
+    ):
+        early.settimeout(2)
+        ending.sendall(b'{"id": 1, "do": "end"}\n')
+        with (tmp_path / "fifo").open("w"):
+            assert early.recv(1) == b""
+            assert kept() == []
+            with pytest.raises(ClusterError, match="no guardian can be reached"):
+                Guardian.connect(guardian.directory, shared=False)
+            assert guardian.directory.exists()
+
+    until(lambda: not guardian.directory.exists())
+
+
+def test_second_exclusive_lease_is_refused() -> None:
+    """Two runs that roll back one cluster would destroy each other's objects."""
+    keeper = keep()
+    text = f"^another run uses what is kept in {keeper.directory}$"
+
+    for shared in (False, True):
+        with pytest.raises(BusyError, match=text):
+            Guardian.connect(keeper.directory, shared=shared)
+    keeper.close()
+    with Guardian.connect(keeper.directory, shared=False):
+        for shared in (False, True):
+            with pytest.raises(BusyError, match=text):
+                Guardian.connect(keeper.directory, shared=shared)
+
+    assert status(keeper.directory)["leases"] == 0
+
+
+def test_shared_leases_exclude_exclusive_ones_only() -> None:
+    """The workers of one run use one cluster; another run has to wait."""
+    with (
+        keep(shared=True) as first,
+        Guardian.connect(first.directory, shared=True) as second,
+        Guardian.connect(first.directory, shared=True) as third,
+    ):
+        leases = status(first.directory)["leases"]
+        pids = [user.processes()[0].pid for user in (first, second, third)]
+        with pytest.raises(BusyError):
+            Guardian.connect(first.directory, shared=False)
+
+    assert leases == 3
+    assert len(set(pids)) == 1
+
+
+def test_users_have_their_own_names_and_logs() -> None:
+    """Workers start a controller each; they need not know of each other."""
+    with (
+        keep(shared=True) as first,
+        Guardian.connect(first.directory, shared=True) as second,
+    ):
+        children = [
+            user.start("manager", ["sh", "-c", f"echo {number}; sleep 60"])
+            for number, user in enumerate((first, second))
+        ]
+        logs = [until(child.log_tail) for child in children]
+        code = second.stop(children[1])
+        alive = is_running(children[0].pid)
+        clash = second.start("child", ["true"]).name
+
+    assert [child.name for child in children] == ["manager", "manager"]
+    assert logs == ["0", "1"]
+    assert (code, alive, clash) == (-signal.SIGKILL, True, "child-2")
+    assert not children[1].log.exists()
+
+
+def test_end_of_a_kept_child_is_reported_to_all() -> None:
+    """Each user learns it, who asked for it or not; later ones do not see it."""
+    with (
+        keep(shared=True) as first,
+        Guardian.connect(first.directory, shared=True) as second,
+    ):
+        child = first.processes()[0]
+        code = second.stop(second.processes()[0])
+        told = child.exited.result(2)
+        with Guardian.connect(first.directory, shared=True) as third:
+            left = third.processes()
+
+    assert (code, told, left) == (-signal.SIGKILL, -signal.SIGKILL, [])
+
+
+def test_silence_ends_no_lease(folder: Path) -> None:
+    """Only the first answer has to come soon; reports may take hours."""
+    with Guardian() as first, Guardian.connect(folder, shared=False) as second:
+        timeouts = [user._lease.gettimeout() for user in (first, second)]
+
+    assert timeouts == [None, None]
+
+
+def test_end_of_a_child_is_not_reported_to_strangers(folder: Path) -> None:
+    """Who only asks gets answers to that, and nothing in between."""
+    with processes._dial(folder) as stranger, stranger.makefile("rb") as lines:
+        processes._exchange(stranger, lines, do="status")
+        with Guardian.connect(folder, shared=False) as guardian:
+            guardian.stop(guardian.processes()[0])
+            answer = processes._exchange(stranger, lines, do="status")
+
+    assert answer == {"id": 0, "leases": 1, "idle_left": None}
+
+
+def test_broken_rest_is_not_kept(folder: Path) -> None:
+    """When a child ends by itself while nobody is there, everything does."""
+    with Guardian.connect(folder, shared=False) as guardian:
+        (child,) = guardian.processes()
+
+    os.kill(child.pid, signal.SIGKILL)
+
+    until(lambda: not folder.exists())
+
+
+def test_what_broke_in_use_ends_with_the_last_lease(folder: Path) -> None:
+    """Its user may still look at the logs; nobody after that."""
+    with Guardian.connect(folder, shared=False) as guardian:
+        (child,) = guardian.processes()
+        os.kill(child.pid, signal.SIGKILL)
+        child.exited.result(2)
+        there = child.log.exists()
+
+    assert (there, folder.exists()) == (True, False)
+
+
+def test_what_ended_before_is_not_kept() -> None:
+    """A finished step of the preparations is no missing part."""
+    with Guardian() as guardian:
+        guardian.start("step", ["true"]).exited.result(2)
+        guardian.keep(idle=60, about={})
+
+    assert guardian.directory.exists()
+
+
+def test_killed_user_leaves_what_is_kept() -> None:
+    """SIGKILL ends a lease, and what was started under it, as closing does."""
+    with subprocess.Popen(python(KEEPING), stdout=subprocess.PIPE, text=True) as keeper:
+        directory, stays, goes = keeper.communicate(timeout=10)[0].split()
+
+    assert keeper.returncode == -signal.SIGKILL
+    until(lambda: not is_running(int(goes)))
+    with Guardian.connect(Path(directory), shared=False) as guardian:
+        assert [child.pid for child in guardian.processes()] == [int(stays)]
+    assert is_running(int(stays))
+
+
+def test_forked_child_of_a_user_holds_no_lease(folder: Path) -> None:
+    """A leftover of multiprocessing would make the cluster busy for ever."""
+    with subprocess.Popen(
+        [*python(FORKING_USER), str(folder)], stdout=subprocess.PIPE, text=True
+    ) as user:
+        assert user.stdout is not None
+        forked = int(user.stdout.readline())
+        user.kill()
+    try:
+        until(lambda: status(folder)["leases"] == 0)
+        assert is_running(forked)
+    finally:
+        os.kill(forked, signal.SIGKILL)
+
+
+def test_unclosed_lease_is_warned_of_and_given_back(folder: Path) -> None:
+    """A forgotten lease must not keep others away."""
+    guardian = Guardian.connect(folder, shared=False)
+    text = repr(guardian)
+
+    with pytest.warns(ResourceWarning) as caught:  # noqa: PT031  # one thing in two steps
+        del guardian
+        gc.collect()
+
+    assert f"unclosed {text}" in {str(warning.message) for warning in caught}
+    until(lambda: status(folder)["leases"] == 0)
+
+
+def test_kept_again_with_other_words() -> None:
+    """The later call replaces what is told about it, and keeps no more children."""
+    with keep(idle=0) as guardian:
+        goes = guardian.start("goes", ["sleep", "60"])
+        guardian.keep(idle=60, about={"name": "envtest", "nodes": [1, 2]})
+
+    (found,) = kept()
+    assert found.about == {"name": "envtest", "nodes": [1, 2]}
+    assert 50 < status(found.directory)["idle_left"] <= 60
+    assert not is_running(goes.pid)
+
+
+# --- what is kept, from outside -----------------------------------------------
+
+
+def test_kept_guardians_are_found(folder: Path) -> None:
+    """Whoever looks for a cluster sees what was said about it, and the versions."""
+    (found,) = kept()
+
+    assert found == Kept(folder, {"name": "kwok"}, found.pid, FORMAT)
+    assert is_running(found.pid)
+
+
+def test_only_living_and_whole_guardians_are_found(
+    guardian: Guardian, folder: Path, tmp_path: Path
+) -> None:
+    """Others' files, dead ones and damaged ones are passed over."""
+    content = (folder / "kept.json").read_text()
+    dead = tmp_path / "pytest-kube-dead"
+    unlocked = tmp_path / "pytest-kube-unlocked"
+    for other in (dead, unlocked):
+        other.mkdir()
+        (other / "kept.json").write_text(content)
+    (dead / "lock").touch()
+    living = kept()
+
+    found = []
+    for damaged in ("", "{", "[]", "{}", '{"format": 1}', "\0", content[:-3]):
+        (folder / "kept.json").write_text(damaged)
+        found += kept()
+    (folder / "kept.json").write_text(content)
+
+    assert [one.directory for one in living] == [folder]
+    assert found == []
+    assert len(kept()) == 1
+
+
+def test_end_ends_everything_whoever_uses_it() -> None:
+    """The command that takes a cluster down asks nobody."""
+    with keep() as guardian:
+        (child,) = guardian.processes()
+
+        ended = end(guardian.directory)
+
+        assert not guardian.directory.exists()
+        assert not is_running(child.pid)
+        assert child.exited.result(2) == -signal.SIGKILL
+    assert (ended, end(guardian.directory)) == (True, False)
+
+
+def test_user_can_end_everything(folder: Path) -> None:
+    """With a lease it is one call too, and closing after it does nothing."""
+    with Guardian.connect(folder, shared=True) as guardian:
+        (child,) = guardian.processes()
+
+        guardian.end()
+
+        assert not folder.exists()
+        assert not is_running(child.pid)
+
+
+def test_keeper_can_end_everything() -> None:
+    """A start that fails after all leaves nothing behind."""
+    with keep() as guardian:
+        guardian.end()
+
+        assert not guardian.directory.exists()
+        assert not is_running(guardian._pid)
+
+
+def test_terminated_kept_guardian_leaves_nothing(folder: Path) -> None:
+    """SIGTERM of the guardian itself cleans up, idle or not."""
+    os.kill(kept()[0].pid, signal.SIGTERM)
+
+    until(lambda: not folder.exists())
+
+
+@LINUX
+def test_killed_kept_guardian_is_gone(folder: Path) -> None:
+    """Its children die with it; nobody takes its folder for a cluster."""
+    with Guardian.connect(folder, shared=False) as guardian:
+        (child,) = guardian.processes()
+        os.kill(guardian._pid, signal.SIGKILL)
+        code = child.exited.result(2)
+    until(lambda: not is_running(child.pid))
+
+    assert code == -signal.SIGKILL
+    assert kept() == []
+    with pytest.raises(ClusterError, match=f"{folder}: .*refused"):
+        Guardian.connect(folder, shared=False)
+    with pytest.raises(ClusterError, match=f"{folder}: .*refused"):
+        status(folder)
+    assert end(folder) is False
+    sweep()
+    assert not folder.exists()
+
+
+def test_folder_without_a_guardian_is_named(guardian: Guardian, tmp_path: Path) -> None:
+    """Nothing there, no folder at all, or one that keeps nothing: the path helps."""
+    for directory in (tmp_path, tmp_path / "missing", guardian.directory):
+        text = f"^no guardian can be reached in {directory}: .*No such file"
+        with pytest.raises(ClusterError, match=text):
+            Guardian.connect(directory, shared=True)
+        assert end(directory) is False
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="no way around")
+def test_path_of_the_socket_may_be_long(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The system's limit of about a hundred bytes is ours to get around."""
+    long = tmp_path / ("long" * 30)
+    long.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(long))
+
+    with keep() as keeper:
+        (child,) = keeper.processes()
+    with Guardian.connect(kept()[0].directory, shared=False) as guardian:
+        (found,) = guardian.processes()
+
+    files = set(Path("/proc/self/fd").iterdir())
+    status(guardian.directory)
+
+    assert set(Path("/proc/self/fd").iterdir()) == files
+    assert found.pid == child.pid
+    assert found.log.is_relative_to(long)
+    assert end(guardian.directory)
+
+
+def test_long_path_without_a_way_around_is_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The text says what to change."""
+    monkeypatch.setattr(processes, "_OPEN_FILES", tmp_path / "missing")
+    directory = tmp_path / ("long" * 30)
+
+    with pytest.raises(ClusterError) as caught:
+        Guardian.connect(directory, shared=False)
+
+    assert str(caught.value) == (
+        f"{directory}/socket is longer than the 100 bytes that the path of a socket "
+        "may have; set TMPDIR to a shorter one"
+    )
+
+
+@pytest.mark.parametrize(
+    "garbage",
+    [
+        b"",
+        b"\n",
+        b"hello\n",
+        b"\xff\n",
+        b"[]\n",
+        b"{}\n",
+        b'{"id": 1}\n',
+        b'{"do": "lease", "shared": false}\n',
+        b'{"id": 1, "do": "lea',
+        b"[" * 10_000 + b"\n",
+    ],
+    ids=lambda garbage: repr(garbage[:20]),
+)
+def test_who_talks_nonsense_harms_nobody(folder: Path, garbage: bytes) -> None:
+    """A stranger has no lease, whatever it says or leaves unsaid."""
+    with processes._dial(folder) as stranger:
+        with contextlib.suppress(ConnectionError):  # it may well be thrown out
+            stranger.sendall(garbage)
+        with Guardian.connect(folder, shared=False) as guardian:
+            assert len(guardian.processes()) == 1
+        assert status(folder)["leases"] == 0
+
+    with Guardian.connect(folder, shared=False):
+        pass
+
+
+def test_endless_line_is_not_stored(folder: Path) -> None:
+    """The memory of the machine is not for those who never come to the point."""
+    with (
+        processes._dial(folder) as stranger,
+        pytest.raises(ConnectionError),
+    ):
+        stranger.sendall(b"x" * 20_000_000)
+
+    assert status(folder)["leases"] == 0
+
+
+def test_without_a_lease_nothing_can_be_started(folder: Path) -> None:
+    """What is started must have an end."""
+    with processes._dial(folder) as stranger, stranger.makefile("rb") as lines:
+        answers: list[dict[str, Any]] = [
+            processes._exchange(stranger, lines, do=do, name="x", argv=["true"])
+            for do in ("start", "stop", "keep", "finally", "fly")
+        ]
+
+    assert [list(answer) for answer in answers] == [["id", "error"]] * 5
+
+
+def test_silent_stranger_does_not_prolong_the_idle_time() -> None:
+    """Only leases count."""
+    keeper = keep(idle=0.2)
+    with processes._dial(keeper.directory) as stranger:
+        keeper.close()
+
+        until(lambda: not keeper.directory.exists())
+        stranger.settimeout(2)
+        assert stranger.recv(1) == b""
+
+
+def test_user_who_does_not_read_is_dropped() -> None:
+    """One that hangs must not hold up the others for longer than a moment."""
+    with (
+        keep(shared=True) as guardian,
+        processes._dial(guardian.directory) as hanging,
+        hanging.makefile("rb") as lines,
+    ):
+        processes._exchange(hanging, lines, do="lease", shared=True)
+        hanging.setblocking(False)
+        question = b'{"id": 1, "do": "status"}\n' * 1000
+        with contextlib.suppress(BlockingIOError):
+            for _ in range(100):
+                hanging.send(question)
+
+        code = guardian.start("next", ["true"]).exited.result(5)
+
+        assert code == 0
+        until(lambda: status(guardian.directory)["leases"] == 1)
+
+
 # --- faults -------------------------------------------------------------------
 
 
@@ -448,6 +1037,9 @@ def test_unclosed_guardian_is_warned_of() -> None:
         {"do": "start", "name": "x", "argv": ["true"], "log": "x", "env": {"a": 1}},
         {"do": "stop", "name": "x"},
         {"do": "finally"},
+        {"do": "keep", "idle": 60},
+        {"do": "keep", "idle": -1, "about": {}, "format": 1, "shared": False},
+        {"do": "lease"},
     ],
     ids=str,
 )
@@ -488,3 +1080,29 @@ def test_users_environment_cannot_break_a_guardian(
         code = guardian.start("child", ["true"]).exited.result(2)
 
     assert code == 0
+
+
+def test_restarted_child_is_kept_as_the_first_one_was() -> None:
+    """Same command, same log, another process; the plane is not broken by it."""
+    with keep(("sh", "-c", "echo hello; sleep 60")) as guardian:
+        (before,) = guardian.processes()
+        until(lambda: before.log_tail() == "hello")
+        after = guardian.restart(before)
+        assert after.pid != before.pid
+        assert after.argv == before.argv
+        assert not is_running(before.pid)
+        until(lambda: after.log_tail() == "hello\nhello")
+        assert guardian.processes() == [after]
+        directory = guardian.directory
+    with Guardian.connect(directory, shared=False) as again:
+        assert [p.pid for p in again.processes()] == [after.pid]
+        again.end()
+
+
+def test_restart_of_what_has_ended_is_an_error() -> None:
+    """There is nothing whose environment could be taken."""
+    with Guardian() as guardian:
+        process = guardian.start("short", ["true"])
+        process.exited.result(10)
+        with pytest.raises(ClusterError, match="short: FileNotFoundError: there is"):
+            guardian.restart(process)

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 import warnings
 import weakref
 from concurrent.futures import Future
@@ -29,11 +30,27 @@ if TYPE_CHECKING:
 
 __tracebackhide__ = hide_frames
 
+FORMAT = 1
+"""The version of what a guardian is asked and answers; who connects compares it."""
+
 ANSWER_TIMEOUT = 10.0
 """Seconds in which a guardian answers; starting and killing take milliseconds."""
 
+END_TIMEOUT = 300.0
+"""Seconds for the end. Clean-up commands have limits, which the guardian keeps."""
+
 NOT_STARTED = 127
 """The exit code of what could not be started, the one that shells have for it."""
+
+_SOCKET_PATH_LIMIT = 100
+"""Bytes that every system takes as the path of a socket: Linux 107, macOS 103."""
+
+_OPEN_FILES = Path("/proc/self/fd")
+_PAUSE = 0.01
+
+
+class BusyError(ClusterError):
+    """What a guardian keeps is in use by another run."""
 
 
 @dataclass(eq=False)
@@ -71,11 +88,29 @@ def tail(path: Path, lines: int, *, at_most: int = 64 * 1024) -> str:
     return "\n".join(text.splitlines()[-lines:])
 
 
+@dataclass(frozen=True)
+class Kept:
+    """A guardian that lives on without us.
+
+    Attributes:
+        directory: Its folder, for :meth:`Guardian.connect`.
+        about: What :meth:`Guardian.keep` was told.
+        pid: Its process id.
+        format: The :data:`FORMAT` it was made with.
+    """
+
+    directory: Path
+    about: dict[str, Any]
+    pid: int
+    format: int
+
+
 class Guardian:
-    """A running guardian, and the folder that goes away with it.
+    """A lease of a running guardian, whose folder goes away with it.
 
     Use it as a context manager. Leaving it kills what it started, runs the clean-up
     commands and removes the folder; so does the end of this process, even by SIGKILL.
+    What is kept stays for the next one who connects.
 
     Attributes:
         directory: Its folder: logs, certificates, data.
@@ -88,7 +123,7 @@ class Guardian:
         with theirs:
             # Isolated and without site: nothing of the user's environment can break
             # it, and it starts in half the time.
-            self._process = subprocess.Popen(
+            process = subprocess.Popen(
                 [
                     sys.executable,
                     "-I",
@@ -103,26 +138,66 @@ class Guardian:
                 stderr=subprocess.DEVNULL,
                 start_new_session=True,
             )
-        self._lease = ours
+        with contextlib.ExitStack() as stack:
+            stack.callback(_await_end, process)
+            try:
+                lines, granted = _take_lease(ours, shared=False)
+            except TimeoutError:
+                raise _no_answer(process.pid, ANSWER_TIMEOUT) from None
+            except OSError:
+                raise ClusterError(
+                    "the guardian process ended at once; is "
+                    f"{tempfile.gettempdir()} writable?"
+                ) from None
+            stack.pop_all()
+        self._process: subprocess.Popen[bytes] | None = process
+        self._begin(ours, lines, granted)
+
+    @classmethod
+    def connect(cls, directory: Path, *, shared: bool) -> Self:
+        """Take a lease of the guardian that keeps *directory*.
+
+        Args:
+            directory: As :func:`kept` finds it.
+            shared: Whether others may have a lease at the same time.
+
+        Raises:
+            BusyError: Another lease excludes this one.
+            ClusterError: There is no guardian any more.
+        """
+        try:
+            connection = _dial(directory)
+            lines, granted = _take_lease(connection, shared=shared)
+        except OSError as e:
+            raise _unreachable(directory, e) from e
+        guardian = cls.__new__(cls)
+        guardian._process = None  # noqa: SLF001  # ours
+        guardian._begin(connection, lines, granted)  # noqa: SLF001
+        return guardian
+
+    def _begin(
+        self, lease: socket.socket, lines: BinaryIO, granted: Mapping[str, Any]
+    ) -> None:
+        self.directory = Path(granted["directory"])
+        self._logs = Path(granted["logs"])
+        self._pid: int = granted["pid"]
+        self._lease = lease
         self._lock = threading.Lock()
         self._answers: dict[int, Future[dict[str, Any]]] = {}
-        self._processes: dict[str, Process] = {}
-        self._ready: Future[dict[str, Any]] = Future()
+        self._processes = {
+            found["name"]: Process(**{**found, "log": Path(found["log"])})
+            for found in granted["processes"]
+        }
         self._last_id = 0
         self._reader = threading.Thread(
             target=_read,
-            args=(weakref.ref(self), ours.makefile("rb")),
+            args=(weakref.ref(self), lines),
             name="pytest-kube guardian",
             daemon=True,
         )
         self._reader.start()
         # A forked child would keep the lease alive after us, and give it up for us.
         os.register_at_fork(after_in_child=partial(_forget, weakref.ref(self)))
-        try:
-            self.directory = Path(self._wait_for(self._ready)["directory"])
-        except BaseException:
-            self.close()
-            raise
 
     def __enter__(self) -> Self:
         return self
@@ -142,7 +217,7 @@ class Guardian:
             warnings.warn(f"unclosed {self!r}", ResourceWarning, stacklevel=1)
 
     def __repr__(self) -> str:
-        return f"<Guardian pid={self._process.pid}>"
+        return f"<Guardian pid={self._pid}>"
 
     def start(
         self,
@@ -181,7 +256,7 @@ class Guardian:
             while free in self._processes and not self._processes[free].exited.done():
                 number += 1
                 free = f"{name}-{number}"
-            process = Process(free, list(argv), self.directory / f"{free}.log")
+            process = Process(free, list(argv), self._logs / f"{free}.log")
             self._processes[free] = process
         return process
 
@@ -203,6 +278,20 @@ class Guardian:
         _settle(process.exited, code)
         return int(code)
 
+    def restart(self, process: Process) -> Process:
+        """Kill a child process, and start it again as it was; return the new one.
+
+        What is kept stays kept. The old one's ``exited`` is never done.
+
+        Raises:
+            ClusterError: It has ended already, or the system refused.
+        """
+        fresh = Process(process.name, process.argv, process.log)
+        fresh.pid = self._ask(do="restart", name=process.name)["pid"]
+        with self._lock:
+            self._processes[process.name] = fresh
+        return fresh
+
     def processes(self) -> list[Process]:
         """Return what was started and still runs."""
         with self._lock:
@@ -212,23 +301,50 @@ class Guardian:
         """Run *argv* when everything ends, for at most *timeout* seconds."""
         self._ask(do="finally", argv=list(argv), seconds=timeout)
 
+    def keep(
+        self, *, idle: float, about: Mapping[str, Any], shared: bool = False
+    ) -> None:
+        """Let what runs now outlive this lease; another one can :meth:`connect`.
+
+        What is started later still ends with the lease under which it was started.
+        Called again, it replaces *idle* and *about* and nothing else.
+
+        Args:
+            idle: Seconds without any lease after which everything ends.
+            about: What those who look for it must know; plain JSON.
+            shared: Whether others may have a lease while we have this one.
+        """
+        self._ask(do="keep", idle=idle, about=dict(about), format=FORMAT, shared=shared)
+
     def close(self) -> None:
-        """Kill everything and remove the folder. Can be called again."""
+        """Kill what is not kept; without that, remove the folder. Can be repeated."""
+        self._leave("close")
+
+    def end(self) -> None:
+        """End everything, also what is kept, whoever else has a lease of it."""
+        self._leave("end")
+
+    def _leave(self, do: str) -> None:
         if self._lease.fileno() == -1:
             return
+        answer: dict[str, Any] = {}
         with contextlib.suppress(ClusterError):
-            # Clean-up commands have their own time limits; the guardian keeps them.
-            self._ask(300.0, do="close")
+            answer = self._ask(END_TIMEOUT, do=do)
+        with self._lock:
+            for name in answer.get("kept", ()):
+                # It lives on, and nobody will tell us when it ends.
+                self._processes.pop(name, None)
         with contextlib.suppress(OSError):
             self._lease.shutdown(socket.SHUT_RDWR)
         self._reader.join(ANSWER_TIMEOUT)
         self._lease.close()
-        try:
-            self._process.wait(ANSWER_TIMEOUT)
-        except subprocess.TimeoutExpired:
-            # Its children go with it, by their death signal.
-            self._process.kill()
-            self._process.wait()
+        if self._process is None:
+            return
+        if "kept" in answer:
+            # It is not ours any more. Without this, Popen warns that it still runs.
+            self._process.returncode = 0
+        else:
+            _await_end(self._process)
 
     def _ask(self, timeout: float = ANSWER_TIMEOUT, **message: Any) -> dict[str, Any]:
         answer: Future[dict[str, Any]] = Future()
@@ -252,11 +368,7 @@ class Guardian:
         try:
             return answer.result(timeout)
         except FutureTimeoutError:
-            raise ClusterError(
-                f"the guardian process {self._process.pid} gave no answer within "
-                f"{timeout:.0f} s; is the machine overloaded, or is "
-                f"{tempfile.gettempdir()} not writable?"
-            ) from None
+            raise _no_answer(self._pid, timeout) from None
 
     def _lose(self) -> None:
         """Note that the guardian process is gone, and all of its children with it."""
@@ -266,13 +378,6 @@ class Guardian:
             orphans = [*self._processes.values()]
         for answer in waiting:
             _settle(answer, gone)
-        if not self._ready.done():
-            self._ready.set_exception(
-                ClusterError(
-                    "the guardian process ended at once; is "
-                    f"{tempfile.gettempdir()} writable?"
-                )
-            )
         for process in orphans:
             _settle(process.exited, -9)
 
@@ -281,8 +386,6 @@ class Guardian:
             with self._lock:
                 answer = self._answers.pop(message["id"])
             _settle(answer, message)
-        elif message["event"] == "ready":
-            self._ready.set_result(message)
         else:
             with self._lock:
                 process = self._processes[message["name"]]
@@ -317,6 +420,151 @@ def _forget(guardian: weakref.ref[Guardian]) -> None:
 def _settle(future: Future[Any], value: Any) -> None:
     if not future.done():
         future.set_result(value)
+
+
+def _await_end(process: subprocess.Popen[bytes]) -> None:
+    try:
+        process.wait(ANSWER_TIMEOUT)
+    except subprocess.TimeoutExpired:
+        # Its children go with it, by their death signal.
+        process.kill()
+        process.wait()
+
+
+def _dial(directory: Path) -> socket.socket:
+    """Connect to the guardian that keeps *directory*.
+
+    Raises:
+        OSError: Nobody answers there.
+        ClusterError: The path is too long, and this system knows no way around.
+    """
+    path = directory / "socket"
+    with contextlib.ExitStack() as stack:
+        if len(os.fsencode(path)) > _SOCKET_PATH_LIMIT:
+            if not _OPEN_FILES.is_dir():
+                raise ClusterError(
+                    f"{path} is longer than the {_SOCKET_PATH_LIMIT} bytes that the "
+                    "path of a socket may have; set TMPDIR to a shorter one"
+                )
+            folder = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+            stack.callback(os.close, folder)
+            path = _OPEN_FILES / str(folder) / "socket"
+        connection = socket.socket(socket.AF_UNIX)
+        try:
+            connection.connect(str(path))
+        except OSError:
+            connection.close()
+            raise
+    return connection
+
+
+def _take_lease(
+    connection: socket.socket, *, shared: bool
+) -> tuple[BinaryIO, dict[str, Any]]:
+    """Return what the guardian says from now on, and what it granted."""
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(connection)
+        lines = stack.enter_context(connection.makefile("rb"))
+        granted = _exchange(connection, lines, do="lease", shared=shared)
+        if "error" in granted:
+            kind = BusyError if granted.get("busy") else ClusterError
+            raise kind(granted["error"])
+        connection.settimeout(None)
+        stack.pop_all()
+    return lines, granted
+
+
+def _exchange(
+    connection: socket.socket,
+    lines: BinaryIO,
+    timeout: float = ANSWER_TIMEOUT,
+    **message: Any,
+) -> dict[str, Any]:
+    """Ask for one thing, and return the answer."""
+    connection.settimeout(timeout)
+    connection.sendall(json.dumps({"id": 0, **message}).encode() + b"\n")
+    line = lines.readline()
+    if not line:
+        raise ConnectionResetError("it closed the connection")
+    answer: dict[str, Any] = json.loads(line)
+    return answer
+
+
+def _no_answer(pid: int, timeout: float) -> ClusterError:
+    return ClusterError(
+        f"the guardian process {pid} gave no answer within {timeout:.0f} s; is the "
+        f"machine overloaded, or is {tempfile.gettempdir()} not writable?"
+    )
+
+
+def _unreachable(directory: Path, reason: OSError) -> ClusterError:
+    return ClusterError(f"no guardian can be reached in {directory}: {reason}")
+
+
+def kept() -> list[Kept]:
+    """Return the living guardians of this user that keep something."""
+    found = []
+    for folder in sorted(Path(tempfile.gettempdir()).glob("pytest-kube-*")):
+        # Damaged, or gone meanwhile, or another user's.
+        with contextlib.suppress(OSError, ValueError):
+            content = json.loads((folder / "kept.json").read_bytes())
+            match content:
+                case {"format": int(version), "about": dict(about), "pid": int(pid)}:
+                    if folder.stat().st_uid == os.getuid() and _is_guarded(folder):
+                        found.append(Kept(folder, about, pid, version))
+    return found
+
+
+def _is_guarded(folder: Path) -> bool:
+    import fcntl
+
+    with (folder / "lock").open("r") as lock:
+        try:
+            # Shared: two who look at the same time are no guardians.
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
+
+
+def status(directory: Path) -> dict[str, Any]:
+    """Tell how a kept guardian is used: ``leases``, and ``idle_left`` if there is none.
+
+    Raises:
+        ClusterError: There is no guardian any more.
+    """
+    try:
+        with _dial(directory) as connection, connection.makefile("rb") as lines:
+            answer = _exchange(connection, lines, do="status")
+    except OSError as e:
+        raise _unreachable(directory, e) from e
+    return {key: answer[key] for key in ("leases", "idle_left")}
+
+
+def end(directory: Path) -> bool:
+    """End a kept guardian whoever has a lease; return whether there was one.
+
+    Raises:
+        ClusterError: Its folder is still there after a while.
+    """
+    try:
+        connection = _dial(directory)
+    except OSError:
+        return False
+    deadline = time.monotonic() + END_TIMEOUT
+    # One that is about to end by itself does not answer any more.
+    with (
+        contextlib.suppress(OSError),
+        connection,
+        connection.makefile("rb") as lines,
+    ):
+        _exchange(connection, lines, END_TIMEOUT, do="end")
+    while directory.exists():
+        if time.monotonic() >= deadline:
+            raise ClusterError(f"the guardian in {directory} does not end")
+        sweep()  # it may be killed meanwhile
+        time.sleep(_PAUSE)
+    return True
 
 
 def sweep() -> None:
