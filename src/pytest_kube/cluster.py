@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from pytest_kube.client import Client
     from pytest_kube.profiles import Profile
     from pytest_kube.settings import Settings
+    from pytest_kube.state.rollback import Mark, State
     from pytest_kube.system.processes import Guardian
 
 __tracebackhide__ = hide_frames
@@ -53,7 +54,7 @@ class Provider(Protocol):
         """
 
 
-@dataclass
+@dataclass(repr=False)
 class Cluster:
     """A running cluster.
 
@@ -63,10 +64,14 @@ class Cluster:
         client: Requests as cluster administrator.
         guardian: Owns the processes that belong to the cluster, and a folder.
         capabilities: What it can do: ``nodes`` (pods run, or seem to),
-            ``controllers`` (namespaces, ownership and workloads are looked after).
+            ``controllers`` (namespaces, ownership and workloads are looked after),
+            ``rollback`` and ``history`` (its etcd is ours).
         identity: Makes the kubeconfig of a user with a name and groups.
         logs: Component name to log file.
         single_apiserver: Whether a new CRD needs to reach one API server only.
+        state: What its etcd stores; ``None`` when its etcd is out of reach.
+        audit: The API server's audit log, where there is one.
+        check: Raises ClusterError when the cluster is known to be broken.
     """
 
     provider: str
@@ -77,7 +82,15 @@ class Cluster:
     identity: Callable[[str, Sequence[str]], Path]
     logs: Mapping[str, Path] = field(default_factory=dict)
     single_apiserver: bool = True
+    state: State | None = None
+    audit: Path | None = None
+    check: Callable[[], None] = lambda: None
     _crds: dict[str, Any] = field(default_factory=dict)
+    _installed: tuple[tuple[Path, ...], ...] = ()
+    _noted: dict[Mark, Any] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        return f"<{self.name}>"
 
     @property
     def kubeconfig(self) -> Path:
@@ -100,6 +113,84 @@ class Cluster:
                 f"{namespaces}/{name}/serviceaccounts",
                 body={"metadata": {"name": "default"}},
             )
+
+    def mark(self) -> Mark:
+        """Remember the state of the whole cluster, for :meth:`roll_back`.
+
+        Raises:
+            ClusterError: Its etcd is out of reach.
+        """
+        mark = self._state().mark()
+        self._noted[mark] = (dict(self._crds), self._installed)
+        return mark
+
+    def roll_back(self, mark: Mark) -> None:
+        """Bring the whole cluster back to *mark*, and wait until it stays there.
+
+        Raises:
+            ClusterError: It failed; the state of the cluster is unknown.
+        """
+        self.check()
+        written = self._state().roll_back(mark)
+        self._crds, self._installed = self._noted[mark]
+        self._crds = dict(self._crds)
+        prefix = "/registry/apiextensions.k8s.io/customresourcedefinitions/"
+        crds = {k.removeprefix(prefix): v for k, v in written.items() if prefix in k}
+        if crds:
+            self._await_discovery({name: v is not None for name, v in crds.items()})
+        self.check()
+
+    def release(self, mark: Mark) -> None:
+        """Forget a mark that nobody goes back to any more."""
+        self._noted.pop(mark, None)
+        self._state().release(mark)
+
+    def _state(self) -> State:
+        if self.state is None:
+            raise ClusterError(
+                f"{self.name}: no rollback, for its etcd is out of reach; "
+                "clusters of kwok and envtest have it"
+            )
+        return self.state
+
+    def _await_discovery(self, expected: Mapping[str, bool]) -> None:
+        """Wait until discovery lists these kinds, by the names of CRDs, or does not."""
+        deadline = time.monotonic() + CRD_TIMEOUT
+        while time.monotonic() < deadline:
+            served = {r.full_name for r in self.client.resources(refresh=True)}
+            if all((name in served) is there for name, there in expected.items()):
+                return
+            time.sleep(0.004)
+        raise ClusterError(
+            f"{self.name}: after a rollback, discovery was still wrong about "
+            f"{', '.join(expected)} after {CRD_TIMEOUT:.0f} s"
+        )
+
+    def install(self, crds: Sequence[Path], applied: Sequence[Path]) -> None:
+        """Install CRDs, then apply manifests in the order that they need.
+
+        What was installed last is not installed again.
+
+        Args:
+            crds: Files and folders, for :meth:`install_crds`.
+            applied: Files and folders with manifests.
+        """
+        asked = (tuple(crds), tuple(applied))
+        if asked == self._installed:
+            return
+        self.install_crds(crds)
+        for path in applied:
+            objects = manifests.install_order(manifests.load(path))
+            self.apply(objects, namespace="default", source=str(path))
+        self._installed = asked
+
+    def loaded(self, crds: Sequence[Path], applied: Sequence[Path]) -> None:
+        """Note that the state holds these already; wait until the CRDs are served."""
+        self._installed = (tuple(crds), tuple(applied))
+        deadline = time.monotonic() + CRD_TIMEOUT
+        if crds:
+            for crd in self.client.request("GET", _CRDS)["items"]:
+                self._await_crd(crd, deadline)
 
     def install_crds(self, paths: Iterable[Path]) -> None:
         """Install the CRDs in files and folders, and wait until they can be used.

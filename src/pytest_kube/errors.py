@@ -8,12 +8,14 @@ The tree::
     ├── ManifestError            a file is not what kubectl would read
     ├── ClusterError             a cluster could not be created or used
     │   ├── ComponentExitedError     one of its processes ended by itself
-    │   └── ComponentNotReadyError   one of its processes did not become ready
+    │   ├── ComponentNotReadyError   one of its processes did not become ready
+    │   └── RollbackError            it could not be brought back to a mark
     ├── APIError                 the API server refused a request
     │   ├── NotFoundError            404
     │   └── ConflictError            409
     ├── UnknownResourceError     the API serves no such kind
     ├── WaitTimeoutError         a condition was not reached in time
+    ├── HistoryError             what happened is not what was asserted
     └── ControllerError          the controller under test
         ├── ControllerExitedError    it ended, with its own exception as the cause
         └── ControllerNotReadyError  it did not become ready
@@ -104,6 +106,10 @@ class ComponentNotReadyError(ClusterError, TimeoutError):
         self.log_tail = log_tail
 
 
+class RollbackError(ClusterError):
+    """A cluster could not be brought back to a mark; the next test gets a new one."""
+
+
 class APIError(KubeError):
     """The API server refused a request.
 
@@ -161,6 +167,18 @@ class WaitTimeoutError(KubeError, TimeoutError):
         super().__init__(text)
         self.last = last
         self.elapsed = elapsed
+
+
+class HistoryError(KubeError, AssertionError):
+    """What happened since the test began is not what was asserted.
+
+    Attributes:
+        version: The offending version, a `Version`; ``None`` when nothing happened.
+    """
+
+    def __init__(self, text: str, *, version: Any = None) -> None:
+        super().__init__(text)
+        self.version = version
 
 
 class ControllerError(KubeError):

@@ -27,7 +27,9 @@ NAMES = (
     "kube_client",
     "kube_cluster",
     "kube_controller",
+    "kube_module",
     "kube_namespace",
+    "kube_session",
     "run_controller",
 )
 """The fixtures for which a cluster is started."""
@@ -44,15 +46,45 @@ def kube_cluster(pytestconfig: pytest.Config) -> Cluster:
     return _session(pytestconfig).cluster()
 
 
+@pytest.fixture(scope="session")
+def kube_session(
+    kube_cluster: Cluster,  # noqa: ARG001  # it is started first
+    request: pytest.FixtureRequest,
+) -> Iterator[Kube]:
+    """A handle like ``kube`` for the whole run: what it makes is there for every test.
+
+    For fixtures of scope ``session``. What tests change of it is rolled back.
+    """
+    with _session(request.config).handle(request.node, "session") as handle:
+        yield handle
+
+
+@pytest.fixture(scope="module")
+def kube_module(
+    kube_cluster: Cluster,  # noqa: ARG001
+    request: pytest.FixtureRequest,
+) -> Iterator[Kube]:
+    """A handle like ``kube`` for one test file: what it makes goes with the module.
+
+    For fixtures of scope ``module``. What tests change of it is rolled back.
+    """
+    with _session(request.config).handle(request.node, "module") as handle:
+        yield handle
+
+
 @pytest.fixture
-def kube(kube_cluster: Cluster, request: pytest.FixtureRequest) -> Iterator[Kube]:
-    """A handle on the cluster in a new namespace of the test's own.
+def kube(
+    kube_cluster: Cluster,  # noqa: ARG001
+    request: pytest.FixtureRequest,
+) -> Iterator[Kube]:
+    """A handle on the cluster, in a new namespace of the test's own.
 
     ``kube.apply("sample.yaml")``, ``create``, ``get``, ``find``, ``list``, ``patch``,
     ``delete``, and ``kube.wait_for("deployment/web", "condition=Available")``. At the
-    end the namespace and every cluster-scoped object that the handle made are deleted.
+    end the whole cluster is rolled back to what it was before: namespaces, CRDs,
+    finalizers, everything. What ``kube_module`` and ``kube_session`` made stays.
     """
-    with _session(request.config).handle(kube_cluster, request.node) as handle:
+    with _session(request.config).handle(request.node, "function") as handle:
         yield handle
 
 
@@ -139,10 +171,10 @@ def check_markers(items: list[pytest.Item]) -> None:
                     f"it takes {', '.join(MARKER_ARGUMENTS)}"
                 )
             isolation = marker.kwargs.get("isolation", "none")
-            if isolation not in {"namespace", "none"}:
+            if isolation not in {"rollback", "namespace", "none"}:
                 raise pytest.UsageError(
                     f"{item.nodeid}: @pytest.mark.kube(isolation={isolation!r}): "
-                    "allowed are 'namespace', 'none'"
+                    "allowed are 'rollback', 'namespace', 'none'"
                 )
 
 

@@ -125,23 +125,29 @@ def _exists(path: Path) -> bool:
         return False
 
 
+def files(path: Path) -> list[Path]:
+    """Return the file, or the files of a folder that are read, in their order."""
+    if not path.is_dir():
+        return [path]
+    return [
+        file
+        for file in sorted(path.iterdir())
+        if file.suffix in {".json", ".yaml", ".yml"}
+        and file.stem != "kustomization"
+        and not file.is_dir()
+    ]
+
+
 def _read_path(path: Path) -> list[Document]:
-    files, where = [path], "this file"
     try:
-        if path.is_dir():
-            where = "*.yaml, *.yml and *.json of this folder; subfolders are not read"
-            files = [
-                file
-                for file in sorted(path.iterdir())
-                if file.suffix in {".json", ".yaml", ".yml"}
-                and file.stem != "kustomization"
-                and not file.is_dir()
-            ]
-        found = [document for file in files for document in _read_file(file)]
+        found = [document for file in files(path) for document in _read_file(file)]
     except OSError as error:
         text = f"cannot be read: {error.strerror}; make it readable"
         raise ManifestError(text, source=Path(error.filename)) from error
     if not found:
+        where = "this file"
+        if path.is_dir():
+            where = "*.yaml, *.yml and *.json of this folder; subfolders are not read"
         raise ManifestError(f"no object in {where}; name another one", source=path)
     return found
 

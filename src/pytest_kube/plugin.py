@@ -18,7 +18,9 @@ from pytest_kube.fixtures import (  # noqa: F401  # registered by being here
     kube_client,
     kube_cluster,
     kube_controller,
+    kube_module,
     kube_namespace,
+    kube_session,
     need_cluster,
     run_controller,
     summary,
@@ -44,8 +46,11 @@ OPTIONS = {
         "Folder with kube-apiserver, etcd and so on (default: auto, find them).",
     ),
     "--kube-isolation": (
-        "namespace|none",
-        "How tests are kept apart (default: namespace, a new one for each test).",
+        "rollback|namespace|none",
+        (
+            "How tests are kept apart (default: rollback of the whole cluster on kwok "
+            "and envtest, a namespace for each test on others)."
+        ),
     ),
     "--kube-artifacts": (
         "failed|all|none",
@@ -150,13 +155,13 @@ def pytest_terminal_summary(
 @pytest.hookimpl(trylast=True)
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """Delete the cluster."""
-    kube_session = session.config.stash.get(SESSION, None)
-    if kube_session:
-        kube_session.close()
+    run = session.config.stash.get(SESSION, None)
+    if run:
+        run.close()
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
     """Delete the cluster, when the run ended before its session did."""
-    kube_session = config.stash.get(SESSION, None)
-    if kube_session:
-        kube_session.close()
+    run = config.stash.get(SESSION, None)
+    if run:
+        run.close()

@@ -8,6 +8,7 @@ import re
 import secrets
 import sys
 import time
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -15,8 +16,10 @@ import pytest
 from pytest_kube import profiles
 from pytest_kube.binaries.releases import resolve_version
 from pytest_kube.errors import (
+    ClusterError,
     ControllerError,
     KubeError,
+    RollbackError,
     SettingsError,
     hide_frames,
 )
@@ -30,6 +33,7 @@ if TYPE_CHECKING:
     from pytest_kube.controllers.runner import Controller
     from pytest_kube.kube import Kube
     from pytest_kube.settings import Settings
+    from pytest_kube.state.rollback import Mark
 
 __tracebackhide__ = hide_frames
 
@@ -38,6 +42,25 @@ HANDLE = pytest.StashKey["Kube"]()
 _MASTERS = ("system:masters",)
 _NAMESPACE_LENGTH = 63
 _FOLDER_NAME_LENGTH = 120
+
+
+SCOPES = ("session", "module", "function")
+_NAMES = {"session": "kube_session", "module": "kube_module", "function": "kube"}
+
+
+@dataclass(eq=False)
+class _Lent:
+    """A handle in use.
+
+    Attributes:
+        scope: Of its fixture.
+        mark: Where the cluster was before.
+        renewals: How many clusters were lost before.
+    """
+
+    scope: str
+    mark: Mark | None
+    renewals: int
 
 
 class Session:
@@ -53,6 +76,9 @@ class Session:
         self._tests = 0
         self._artifacts = 0
         self._identities: dict[str, Path] = {}
+        self._lent: list[_Lent] = []
+        self._stale = False
+        self._renewals = 0
 
     @classmethod
     def from_config(cls, config: pytest.Config) -> Session:
@@ -130,14 +156,36 @@ class Session:
             raise self._error.with_traceback(None)
         if self._error is not None:
             raise self._error
-        if self._cluster is None:
+        if self._cluster is not None and self._is_lost(self._cluster):
+            self._lose()
+        if self._cluster is None or self._stale:
             try:
-                self._cluster = self._start()
+                fresh = self._start()
             except Exception as e:
                 self._error = e
                 self._stack.close()
                 raise
+            if self._cluster is None:
+                self._cluster = fresh
+            else:  # fixtures of a wide scope go on holding it
+                self._cluster.__dict__.update(fresh.__dict__)
+            self._stale = False
         return self._cluster
+
+    def _is_lost(self, cluster: Cluster) -> bool:
+        try:
+            cluster.check()
+        except ClusterError as e:
+            self._report(f"the cluster is lost: {str(e).partition(chr(10))[0]}")
+            return True
+        return False
+
+    def _lose(self) -> None:
+        """Delete the cluster; the next one who asks gets a new one."""
+        self._stale = True
+        self._renewals += 1
+        self._identities.clear()
+        self._stack.close()
 
     def _start(self) -> Cluster:
         profile = self.settings.profile
@@ -148,18 +196,8 @@ class Session:
         )
         self._seconds = time.monotonic() - started
         _check_version(self.settings.version, cluster)
-        self._install(cluster, self.settings.crds, self.settings.manifests)
+        cluster.install(self.settings.crds, self.settings.manifests)
         return cluster
-
-    def _install(
-        self, cluster: Cluster, crds: tuple[Path, ...], manifests: tuple[Path, ...]
-    ) -> None:
-        from pytest_kube.manifests import install_order, load
-
-        cluster.install_crds(crds)
-        for path in manifests:
-            objects = install_order(load(path))
-            cluster.apply(objects, namespace="default", source=str(path))
 
     def close(self) -> None:
         """Delete the cluster. Can be called again."""
@@ -168,29 +206,73 @@ class Session:
     # --- what tests borrow --------------------------------------------------
 
     @contextlib.contextmanager
-    def handle(self, cluster: Cluster, item: pytest.Item) -> Iterator[Kube]:
-        """Lend a handle on a namespace of the test's own."""
+    def handle(
+        self, node: pytest.Item | pytest.Collector, scope: str
+    ) -> Iterator[Kube]:
+        """Lend a handle on a namespace of its own, for as long as *scope* lasts."""
         from pytest_kube.kube import Kube
 
-        self._tests += 1
-        marked = _marked(item)
-        base = item.path.parent
-        self._install(
-            cluster,
-            tuple(base / p for p in _listed(marked.get("crds"))),
-            tuple(base / p for p in _listed(marked.get("manifests"))),
-        )
-        isolated = self._isolation(item) != "none"
-        name = _namespace_name(item.name) if isolated else "default"
-        handle = Kube(cluster, name, self.settings.timeout, _folder(self._config))
-        if isolated:
-            cluster.create_namespace(name)
-        item.stash[HANDLE] = handle
+        cluster = self.cluster()
+        self._tests += scope == "function"
+        self._check_nesting(scope)
+        isolation = self._isolation(cluster, node)
+        lent = _Lent(scope, cluster.mark() if cluster.state else None, self._renewals)
+        self._lent.append(lent)
         try:
-            yield handle
+            marked = _marked(node)
+            base = node.path.parent
+            cluster.install(
+                tuple(base / p for p in _listed(marked.get("crds"))),
+                tuple(base / p for p in _listed(marked.get("manifests"))),
+            )
+            shared = isolation == "none"
+            name = "default" if shared else _namespace_name(node.name or "session")
+            handle = Kube(cluster, name, self.settings.timeout, _folder(self._config))
+            if lent.mark:
+                handle.mark_revision = lent.mark.since
+            if not shared:
+                cluster.create_namespace(name)
+            node.stash[HANDLE] = handle
+            try:
+                yield handle
+            finally:
+                if isolation == "namespace":
+                    handle.clean_up()
         finally:
-            if isolated:
-                handle.clean_up()
+            self._lent.remove(lent)
+            if lent.mark and lent.renewals == self._renewals:
+                self._give_back(cluster, lent.mark, back=isolation == "rollback")
+
+    def _check_nesting(self, scope: str) -> None:
+        """Refuse what a rollback would break: wider handles after narrower ones."""
+        for lent in self._lent:
+            if SCOPES.index(lent.scope) >= SCOPES.index(scope):
+                raise SettingsError(
+                    f"{_NAMES[scope]} was asked for while {_NAMES[lent.scope]} was in "
+                    "use, whose rollback would undo it; ask for it by a fixture or "
+                    "an argument, not by getfixturevalue in the middle of a test"
+                )
+            if lent.renewals != self._renewals:
+                raise ClusterError(
+                    f"what {_NAMES[lent.scope]} made is gone: the cluster was lost in "
+                    "an earlier test, whose error says why, and this is a new one"
+                )
+
+    def _give_back(self, cluster: Cluster, mark: Mark, *, back: bool) -> None:
+        """Roll back to *mark*, or else see to it that the next test gets a new cluster.
+
+        Raises:
+            ClusterError: It did not work, and why.
+        """
+        try:
+            if back:
+                cluster.roll_back(mark)
+            cluster.release(mark)
+        except KubeError as e:
+            self._lose()
+            raise RollbackError(
+                f"after this test: {e}\n  The next test gets a new cluster."
+            ) from e
 
     @contextlib.contextmanager
     def official_client(self, kube: Kube) -> Iterator[Any]:
@@ -224,7 +306,7 @@ class Session:
                     namespace=kube.namespace,
                     guardian=kube.cluster.guardian,
                     folder=_folder(self._config),
-                    wide=self._isolation(item) == "none",
+                    wide=self._isolation(kube.cluster, item) != "namespace",
                 )
                 work = specs.load(spec, surroundings, **options)
                 running = runner.running(
@@ -250,8 +332,15 @@ class Session:
             )
         return spec
 
-    def _isolation(self, item: pytest.Item) -> str:
-        return str(_marked(item).get("isolation", self.settings.isolation))
+    def _isolation(self, cluster: Cluster, node: pytest.Item | pytest.Collector) -> str:
+        asked = _marked(node).get("isolation") or self.settings.isolation
+        able = "rollback" in cluster.capabilities
+        if asked == "rollback" and not able:
+            raise SettingsError(
+                f"isolation by rollback: a {cluster.name} cannot, for its etcd is out "
+                "of reach; take namespace, or a cluster of kwok or envtest"
+            )
+        return str(asked or ("rollback" if able else "namespace"))
 
     def _identity(self, cluster: Cluster, name: str) -> Path:
         if name not in self._identities:
@@ -280,7 +369,7 @@ class Session:
             report.sections.append(("kube diagnostics", text))
 
 
-def _marked(item: pytest.Item) -> dict[str, Any]:
+def _marked(item: pytest.Item | pytest.Collector) -> dict[str, Any]:
     """Merge the arguments of all markers; the closest one wins."""
     merged: dict[str, Any] = {}
     for marker in reversed(list(item.iter_markers("kube"))):

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from pytest_kube.profiles import Profile
 
 Artifacts = Literal["failed", "all", "none"]
-Isolation = Literal["namespace", "none"]
+Isolation = Literal["rollback", "namespace", "none"]
 
 DEFAULT_TIMEOUT = 10.0
 """Seconds that a wait takes at most, when neither test nor option says otherwise."""
@@ -35,7 +35,7 @@ class Settings:
         timeout: Seconds that a wait takes at most by default.
         binaries: A folder with the programs, or ``None`` to look for them.
         offline: Never fetch anything.
-        isolation: How tests are kept apart.
+        isolation: How tests are kept apart; ``None`` for the best that the cluster can.
         artifacts: The tests whose diagnostics stay on disk.
         artifacts_dir: Where they stay.
         crds: Files and folders with CRDs, installed once per cluster.
@@ -48,7 +48,7 @@ class Settings:
     timeout: float = DEFAULT_TIMEOUT
     binaries: Path | None = None
     offline: bool = False
-    isolation: Isolation = "namespace"
+    isolation: Isolation | None = None
     artifacts: Artifacts = "failed"
     artifacts_dir: Path = Path(".pytest-kube/artifacts")
     crds: tuple[Path, ...] = ()
@@ -82,7 +82,7 @@ def read(config: pytest.Config) -> Settings:
         binaries=None if binaries == "auto" else _folder(root, binaries),
         offline=_flag(_text(config, "kube_offline")),
         isolation=_choice(config, "kube_isolation", get_args(Isolation)),
-        artifacts=_choice(config, "kube_artifacts", get_args(Artifacts)),
+        artifacts=_choice(config, "kube_artifacts", get_args(Artifacts)) or "failed",
         artifacts_dir=root
         / (_text(config, "kube_artifacts_dir") or ".pytest-kube/artifacts"),
         crds=_paths(config, "kube_crds"),
@@ -103,9 +103,7 @@ def _text(config: pytest.Config, name: str) -> str | None:
 
 def _choice(config: pytest.Config, name: str, allowed: tuple[str, ...]) -> Any:
     value = _text(config, name)
-    if value is None:
-        return allowed[0]
-    if value not in allowed:
+    if value is not None and value not in allowed:
         option = f"--{name.replace('_', '-')}"
         raise SettingsError(f"{option}={value}: allowed are {', '.join(allowed)}")
     return value

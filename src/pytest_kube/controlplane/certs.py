@@ -18,7 +18,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from pytest_kube.kubeconfig import KeyPair
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
 SERVER_NAMES = (
     "localhost",
@@ -61,6 +61,11 @@ class Authority:
             self._identifier = _identifier(certificate)
             self.certificate = pair.certificate
 
+    @property
+    def key(self) -> bytes:
+        """The private key, PEM."""
+        return private_pem(self._key)
+
     def server(self, name: str) -> KeyPair:
         """Return a pair for a server on the loopback interface that is also a client.
 
@@ -102,6 +107,29 @@ class Authority:
         return KeyPair(
             certificate.public_bytes(serialization.Encoding.PEM), private_pem(key)
         )
+
+
+def files(
+    servers: Iterable[str], users: Mapping[str, tuple[str, Sequence[str]]]
+) -> dict[str, bytes]:
+    """Make all certificates and keys of a control plane, by file name.
+
+    Args:
+        servers: Names of servers, which are names of files, too.
+        users: File name to user name and groups.
+    """
+    authority, tokens = Authority(), signing_key()
+    pairs = {name: authority.server(name) for name in servers}
+    pairs |= {name: authority.client(*user) for name, user in users.items()}
+    made = {
+        "ca.crt": authority.certificate,
+        "ca.key": authority.key,
+        "service-accounts.pub": tokens.certificate,
+        "service-accounts.key": tokens.key,
+    }
+    for name, pair in pairs.items():
+        made[f"{name}.crt"], made[f"{name}.key"] = pair
+    return made
 
 
 def signing_key() -> KeyPair:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import datetime as dt
+import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,7 +32,10 @@ def flags(*, kubeconfig: Path, pki: Path, port: int) -> Mapping[str, str]:
 
 
 def nodes(groups: tuple[NodeGroup, ...], version: str) -> Iterator[dict[str, Any]]:
-    """Make the Node objects of a profile: Ready, and of the cluster's version."""
+    """Make the Node objects of a profile as etcd stores them: Ready, and for pods.
+
+    Made by the API, each would be tainted as not ready until a controller finds out.
+    """
     for group in groups:
         for i in range(group.count):
             yield _node(group, f"{group.name}-{i}", version)
@@ -50,10 +55,15 @@ def _node(group: NodeGroup, name: str, version: str) -> dict[str, Any]:
         "kind": "Node",
         "metadata": {
             "name": name,
+            "uid": str(uuid.uuid4()),
+            "creationTimestamp": f"{dt.datetime.now(dt.UTC):%Y-%m-%dT%H:%M:%SZ}",
             "labels": {
                 "kubernetes.io/hostname": name,
                 "kubernetes.io/os": "linux",
                 "kubernetes.io/arch": "amd64",
+                # A controller would add these two, a second later.
+                "beta.kubernetes.io/os": "linux",
+                "beta.kubernetes.io/arch": "amd64",
                 **group.labels,
             },
         },

@@ -30,5 +30,13 @@ def create(
         version, explicit=settings.binaries, offline=settings.offline, report=report
     )
     binaries = store.require("etcd", "kube-apiserver")
-    with plane.running(profile, version, binaries, nodes=False) as cluster:
+    plan = plane.Plan(
+        profile,
+        version,
+        binaries,
+        nodes=False,
+        crds=settings.crds,
+        manifests=settings.manifests,
+    )
+    with plane.running(plan) as cluster:
         yield cluster

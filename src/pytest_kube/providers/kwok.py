@@ -38,5 +38,13 @@ def create(
         version, explicit=settings.binaries, offline=settings.offline, report=report
     )
     binaries = store.require(*PROGRAMS)
-    with plane.running(profile, version, binaries, nodes=True) as cluster:
+    plan = plane.Plan(
+        profile,
+        version,
+        binaries,
+        nodes=True,
+        crds=settings.crds,
+        manifests=settings.manifests,
+    )
+    with plane.running(plan) as cluster:
         yield cluster

@@ -1,7 +1,8 @@
 """The state of a fresh cluster, kept so that the next one need not make it again.
 
 An API server spends two seconds on writing roles, namespaces and priority levels into
-an empty etcd. Loaded before it starts, they take 10 ms.
+an empty etcd, controllers write for another one, and CRDs take theirs. Loaded before
+the API server starts, all of it takes 10 ms.
 """
 
 from __future__ import annotations
@@ -11,31 +12,53 @@ import contextlib
 import hashlib
 import json
 import os
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from pytest_kube.state.etcd import Entry
-
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
     from pathlib import Path
 
-    from pytest_kube.state.etcd import Etcd
+    from pytest_kube.state.etcd import Entry
 
-FORMAT = 2
+FORMAT = 3
 """Raised when what a template holds changes; older ones are then not found."""
 
 KEPT = 20
-"""How many templates stay; each is a quarter of a megabyte."""
+"""How many templates stay; each is half a megabyte."""
+
+DAY = 24 * 3600.0
+VALID = (-DAY, 300 * DAY)
+"""Seconds before and after its making that a template can be used: its certificates
+are valid for a little longer. A clock that was set back ends it, too."""
 
 LEFT_OUT = (
     "/registry/leases/",  # held by processes that are gone
     "/registry/events/",  # not state
     "/registry/peerserverleases/",  # names ports
     "/registry/masterleases/",  # names ports
-    "/registry/configmaps/kube-system/extension-apiserver-authentication",  # names a CA
 )
-CA_COPY = "/kube-root-ca.crt"
-"""Every namespace's copy of the CA ends so; each cluster has a new one."""
+
+
+@dataclass(frozen=True)
+class Content:
+    """What a template holds.
+
+    Attributes:
+        pki: File name to PEM: the certificates that the state was made with. Tokens
+            and copies of the authority in the state are worth nothing without them.
+        values: What etcd stored, by key.
+    """
+
+    pki: Mapping[str, bytes]
+    values: Mapping[str, bytes]
+
+    @classmethod
+    def of(cls, pki: Mapping[str, bytes], entries: Iterable[Entry]) -> Content:
+        """Take what is worth keeping of the state of a cluster."""
+        kept = {e.key: e.value for e in entries if not e.key.startswith(LEFT_OUT)}
+        return cls(pki, kept)
 
 
 @dataclass(frozen=True)
@@ -49,43 +72,44 @@ class Template:
     path: Path
 
     @classmethod
-    def of(cls, folder: Path, *content: Any) -> Template:
-        """Return the template in *folder* for clusters that *content* describes."""
-        digest = hashlib.sha256(repr((FORMAT, content)).encode()).hexdigest()
+    def of(cls, folder: Path, *described: Any) -> Template:
+        """Return the template in *folder* for clusters that are *described* alike."""
+        digest = hashlib.sha256(repr((FORMAT, described)).encode()).hexdigest()
         return cls(folder / f"{digest[:24]}.json")
 
-    def load(self, etcd: Etcd) -> bool:
-        """Put the template into an empty etcd; return whether there was one.
+    def read(self) -> Content | None:
+        """Return the content, or ``None`` when there is none that can be used.
 
-        A file that is damaged counts as none and is removed.
+        A file that is damaged, or too old, is removed.
         """
         try:
             stored = json.loads(self.path.read_bytes())
-            pairs = stored["entries"]
-            intact = stored["sha256"] == _checksum(pairs)
-            entries = [Entry(key, base64.b64decode(value)) for key, value in pairs]
+            body = stored["body"]
+            made, pki, values = body["made"], body["pki"], body["values"]
+            usable = stored["sha256"] == _checksum(body) and _is_valid(made)
+            content = Content(_decoded(pki), _decoded(values))
         except FileNotFoundError:
-            return False
-        except (OSError, ValueError, KeyError, TypeError):
-            intact = False
-        if not intact:
-            self.discard()
-            return False
-        etcd.put(entries)
-        return True
+            return None
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            usable = False
+        if usable:
+            return content
+        self.discard()
+        return None
 
-    def save(self, etcd: Etcd) -> None:
-        """Keep what etcd holds now. That it cannot be kept is no error."""
-        pairs = [
-            [entry.key, base64.b64encode(entry.value).decode("ascii")]
-            for entry in etcd.entries("/registry/")
-            if not entry.key.startswith(LEFT_OUT) and not entry.key.endswith(CA_COPY)
-        ]
-        stored = json.dumps({"sha256": _checksum(pairs), "entries": pairs})
+    def save(self, content: Content) -> None:
+        """Keep *content*, for this user only. That it cannot be kept is no error."""
+        body = {
+            "made": time.time(),
+            "pki": _encoded(content.pki),
+            "values": _encoded(content.values),
+        }
+        stored = json.dumps({"sha256": _checksum(body), "body": body})
         with contextlib.suppress(OSError):
-            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             new = self.path.with_suffix(f".{os.getpid()}.new")
-            new.write_text(stored, "utf-8")
+            with os.fdopen(os.open(new, os.O_CREAT | os.O_WRONLY, 0o600), "w") as file:
+                file.write(stored)
             new.replace(self.path)
             kept = sorted(self.path.parent.glob("*.json"), key=_last_written)
             for old in kept[:-KEPT]:
@@ -101,5 +125,18 @@ def _last_written(path: Path) -> float:
     return path.stat().st_mtime
 
 
-def _checksum(pairs: list[list[str]]) -> str:
-    return hashlib.sha256(json.dumps(pairs).encode()).hexdigest()
+def _is_valid(made: float) -> bool:
+    earliest, latest = (made + offset for offset in VALID)
+    return earliest < time.time() < latest
+
+
+def _checksum(body: Any) -> str:
+    return hashlib.sha256(json.dumps(body).encode()).hexdigest()
+
+
+def _encoded(data: Mapping[str, bytes]) -> dict[str, str]:
+    return {key: base64.b64encode(value).decode("ascii") for key, value in data.items()}
+
+
+def _decoded(data: Mapping[str, str]) -> dict[str, bytes]:
+    return {key: base64.b64decode(value) for key, value in data.items()}

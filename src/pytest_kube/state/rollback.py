@@ -1,0 +1,370 @@
+"""Marks: revisions to which the whole state can be brought back.
+
+etcd knows every version of every key since its last compaction. A rollback writes
+what differs from the mark in one transaction; the API server and everybody who
+watches see ordinary events with rising resource versions, and no finalizer runs.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+
+from pytest_kube.errors import RollbackError, hide_frames
+from pytest_kube.state.etcd import Change
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from contextlib import AbstractContextManager
+
+    from pytest_kube.state.etcd import Etcd
+
+__tracebackhide__ = hide_frames
+
+PREFIX = "/registry/"
+
+NOT_STATE = (
+    # The API server's own, renewed every few seconds; it ends without them.
+    "/registry/leases/kube-system/apiserver-",
+    "/registry/masterleases/",
+    "/registry/peerserverleases/",
+    # Held by the components of a cluster of several control planes (kind).
+    "/registry/leases/kube-system/kube-controller-manager",
+    "/registry/leases/kube-system/kube-scheduler",
+)
+"""Keys that no rollback touches: they belong to processes, which go on."""
+
+HEARTBEATS = "/registry/leases/kube-node-lease/"
+"""Nodes renew their leases; with the old time in them they would seem dead. So their
+values stay; new ones go, and missing ones come back."""
+
+EVENTS = "/registry/events/"
+"""They expire by themselves, and are counted up by who emitted them. New ones go."""
+
+NODES = "/registry/minions/"
+"""A node of which nothing but the time of a heartbeat differs stays as it is."""
+
+MANAGERS = {"kube-apiserver", "kube-controller-manager", "kube-scheduler", "kwok"}
+"""What managedFields call the components, who write by themselves."""
+
+COMPONENTS = {
+    "kwok",
+    "system:apiserver",
+    "system:kube-controller-manager",
+    "system:kube-scheduler",
+}
+"""What they are called as users."""
+
+QUIET, RESTLESS = 0.005, 0.02
+"""Seconds without a write of anybody's, after which a rollback counts as settled; the
+second one when somebody was seen writing meanwhile, for then more may follow."""
+
+QUIET_SHARE = 0.5
+"""Or this share of the time that the rollback took: what was much is noticed late."""
+
+ROUNDS = 3
+"""How often what components write is taken back before it counts as their due."""
+
+SETTLE_TIMEOUT = 5.0
+"""Seconds; components write for a few milliseconds to objects they have just lost."""
+
+MARK_TIMEOUT = 1.0
+"""Seconds that a mark waits for components at most; some never stop."""
+
+COMPACT_AFTER = 20_000
+"""Revisions between two compactions; about a hundred tests, and 100 MB."""
+
+
+@dataclass(eq=False)
+class Mark:
+    """A state to which a cluster can be brought back.
+
+    Attributes:
+        revision: The revision whose state it is, but for what differed.
+        count: How many keys there were.
+        since: The revision at which the mark was taken: where its history starts.
+        differed: What keys were at the mark, where that is not what they were at
+            the revision; ``None`` for keys that did not exist.
+    """
+
+    revision: int
+    count: int
+    since: int
+    differed: dict[str, bytes | None] = field(default_factory=dict)
+
+
+class _Look(NamedTuple):
+    """What differs from a mark: at which revision, and what it is to be."""
+
+    revision: int
+    values: dict[str, bytes | None]
+    restored: list[Change]
+
+
+class Components(Protocol):
+    """The components of a control plane that write by themselves."""
+
+    def refreshed(self, restored: Sequence[Change]) -> AbstractContextManager[None]:
+        """Let those forget what they know that cannot forget it by watching.
+
+        Args:
+            restored: What is about to be written: objects of the time before the mark,
+                which were changed or deleted since. They are, inside of the context.
+        """
+
+    def author(self, change: Change) -> str | None:
+        """Return the user who made a change, where that is known."""
+
+
+class State:
+    """What the etcd of a cluster stores, with marks, rollback and compaction.
+
+    Args:
+        etcd: The cluster's etcd.
+        components: What else writes to it.
+    """
+
+    def __init__(self, etcd: Etcd, components: Components | None = None) -> None:
+        self._etcd = etcd
+        self._components = components
+        self._marks: list[Mark] = []
+        self._compacted = 0
+        self._last: Mark | None = None
+        self._pause = threading.Event()
+
+    def mark(self) -> Mark:
+        """Remember the state as it is now. Release the mark when it is of no use."""
+        revision, count = self._etcd.count(PREFIX)
+        if self._last and self._last.revision < revision:
+            self._sweep(self._last)
+        if self._components and not (self._last and self._last.revision == revision):
+            # Components may be at work for what was made since.
+            self.settle(RESTLESS, MARK_TIMEOUT)
+        revision, count = self._etcd.count(PREFIX)
+        self._last = None
+        mark = Mark(revision, count, revision)
+        self._marks.append(mark)
+        return mark
+
+    def release(self, mark: Mark) -> None:
+        """Forget a mark; old history goes when no mark needs it."""
+        self._marks = [m for m in self._marks if m is not mark]
+        self._compact(self._etcd.count(PREFIX)[0])
+
+    def changes(self, after: int) -> list[Change]:
+        """Return every change since a revision, in order, the plane's own left out.
+
+        Raises:
+            CompactedError: Part of them is forgotten.
+        """
+        changes = self._etcd.changes(after, self._etcd.count(PREFIX)[0])
+        return [c for c in changes if not c.key.startswith(NOT_STATE)]
+
+    def roll_back(self, mark: Mark) -> dict[str, bytes | None]:
+        """Bring the whole state back to *mark*, and wait until it stays there.
+
+        Returns:
+            What was written: the keys and their values, ``None`` for deleted ones.
+
+        Raises:
+            RollbackError: Somebody goes on writing, or the mark is too old.
+            ClusterError: etcd refused, or did not answer. The transaction that failed
+                changed nothing, but the state is not the mark's.
+        """
+        newest, count = self._etcd.count(PREFIX)
+        at_first, after, ours, look = newest, mark.revision, 0, None
+        rounds, quiet, quiet_since = 0, QUIET, 0.0
+        written: dict[str, bytes | None] = {}
+        deadline = time.monotonic() + SETTLE_TIMEOUT
+        while True:
+            if newest > after or (mark.differed and look is None):
+                began = time.monotonic()
+                look = self._look(mark, after, ours)
+                after = look.revision
+                if rounds >= ROUNDS and self._components:
+                    look = self._without_progress(look, ours)
+                if look.values:
+                    rounds += 1
+                    if after > (ours or at_first):
+                        quiet = RESTLESS
+                    ours = self._write(look)
+                    if ours == after + 1:  # nobody wrote between look and write
+                        after = ours
+                    written |= look.values
+                    quiet_since = time.monotonic()
+                    quiet = max(quiet, (quiet_since - began) * QUIET_SHARE)
+                    deadline = max(deadline, quiet_since + quiet)
+            elif not rounds or time.monotonic() - quiet_since >= quiet:
+                break
+            if look and time.monotonic() > deadline:
+                raise RollbackError(_restless(look.values))
+            self._pause.wait(0.001)
+            newest, count = self._etcd.count(PREFIX)
+        mark.revision, mark.count, mark.differed = newest, count, {}
+        self._last = mark
+        return written
+
+    def _write(self, look: _Look) -> int:
+        if self._components and look.restored:
+            with self._components.refreshed(look.restored):
+                return self._etcd.write(look.values)
+        return self._etcd.write(look.values)
+
+    def _without_progress(self, look: _Look, ours: int) -> _Look:
+        """Leave out what components insist on, since our last write.
+
+        They had not yet done all there was to do for the objects of the mark when it
+        was taken, and would do it again after each rollback.
+        """
+        assert self._components is not None  # noqa: S101  # for the type checker
+        authors: dict[str, set[str | None]] = {}
+        for change in self._etcd.changes(ours, look.revision):
+            if change.key in look.values:
+                authors.setdefault(change.key, set()).add(
+                    self._components.author(change)
+                )
+        progress = {key for key, users in authors.items() if users <= COMPONENTS}
+        return _Look(
+            look.revision,
+            {k: v for k, v in look.values.items() if k not in progress},
+            [change for change in look.restored if change.key not in progress],
+        )
+
+    def _sweep(self, mark: Mark) -> None:
+        """Delete what components wrote since the last rollback, to *mark*.
+
+        That is a late answer to what the rollback took away, if nobody else wrote; if
+        somebody did, what lies in namespaces that do not exist certainly is.
+        """
+        look = self._look(mark, mark.revision, 0)
+        found = self._etcd.values(look.values, revision=look.revision)
+        late = {key for key, value in found.items() if _by_component(value)}
+        if look.restored or late != look.values.keys():
+            homes = {
+                key: f"{PREFIX}namespaces/{_namespace(found[key])}" for key in late
+            }
+            existing = self._etcd.values(set(homes.values()))
+            late = {key for key, home in homes.items() if home not in existing}
+        if late:
+            self._etcd.write(dict.fromkeys(late))
+
+    def settle(self, quiet: float, timeout: float) -> None:
+        """Wait until nobody has written for *quiet* seconds, at most *timeout*."""
+        started = last = time.monotonic()
+        seen = 0
+        while (now := time.monotonic()) - last < quiet and now - started < timeout:
+            newest, _ = self._etcd.count(PREFIX)
+            if newest != seen:
+                seen, last = newest, now
+            self._pause.wait(quiet / 20)
+
+    def _look(self, mark: Mark, after: int, ours: int) -> _Look:
+        """Find what differs from *mark*, of what was written after a revision.
+
+        Args:
+            mark: The mark.
+            after: What was written until then does not differ.
+            ours: The revision of our own last write, which does not either.
+        """
+        changed = self._etcd.changed(PREFIX, after)
+        written = [entry for entry in changed.entries if entry.revision != ours]
+        keys = {entry.key for entry in written} | mark.differed.keys()
+        missing: set[str] = set()
+        created = {entry.key for entry in written if entry.created > after}
+        if (
+            after == mark.revision
+            and not mark.differed
+            and changed.total == mark.count + len(created)
+        ):
+            # Nothing that existed was deleted, not even to be created again.
+            older = keys - created
+        else:
+            now = self._etcd.keys(PREFIX, revision=changed.revision)
+            then = self._keys_of(mark)
+            older, missing = keys & then, then - now
+            created = (keys & now) - then
+        values: dict[str, bytes | None] = {
+            key: None for key in created if not key.startswith(NOT_STATE)
+        }
+        stays = (*NOT_STATE, EVENTS)
+        older = {key for key in older if not key.startswith((*stays, HEARTBEATS))}
+        older |= {key for key in missing if not key.startswith(stays)}
+        current = self._etcd.values(older, revision=changed.revision)
+        restored = [
+            Change(changed.revision, key, current.get(key), value)
+            for key, value in self._before(older, mark).items()
+            if not _alike(key, current.get(key), value)
+        ]
+        values |= {change.key: change.after for change in restored}
+        return _Look(changed.revision, values, restored)
+
+    def _before(self, keys: set[str], mark: Mark) -> dict[str, bytes]:
+        """Return what those of *keys* that existed at the mark were then."""
+        found = self._etcd.values(keys - mark.differed.keys(), revision=mark.revision)
+        known = ((key, mark.differed[key]) for key in keys & mark.differed.keys())
+        return found | {key: value for key, value in known if value is not None}
+
+    def _keys_of(self, mark: Mark) -> set[str]:
+        keys = self._etcd.keys(PREFIX, revision=mark.revision)
+        gone = {key for key, value in mark.differed.items() if value is None}
+        return (keys | mark.differed.keys()) - gone
+
+    def _compact(self, newest: int) -> None:
+        """Let etcd forget what no mark needs, once in a while.
+
+        A mark that lives on remembers by itself what differed by then.
+        """
+        if newest - self._compacted < COMPACT_AFTER:
+            return
+        for mark in self._marks:
+            look = self._look(mark, mark.revision, 0)
+            mark.revision, mark.differed = look.revision, look.values
+        self._compacted = min([newest, *(mark.revision for mark in self._marks)])
+        self._etcd.compact(self._compacted)
+
+
+def _alike(key: str, one: bytes | None, other: bytes) -> bool:
+    if one == other or one is None or not key.startswith(NODES):
+        return one == other
+    return bool(_without_heartbeat(one) == _without_heartbeat(other))
+
+
+def _without_heartbeat(node: bytes) -> Any:
+    """Return a node without what a kubelet writes every few seconds."""
+    parsed = json.loads(node)
+    parsed["metadata"].pop("managedFields", None)
+    for condition in parsed.get("status", {}).get("conditions") or ():
+        condition.pop("lastHeartbeatTime", None)
+    return parsed
+
+
+def _namespace(value: bytes) -> str:
+    """Return where an object is; what has no namespace is where everything is."""
+    return str(_metadata(value).get("namespace") or "default")
+
+
+def _by_component(value: bytes) -> bool:
+    """Say whether nobody but components of the control plane has written an object."""
+    managers = {m.get("manager") for m in _metadata(value).get("managedFields") or ()}
+    return bool(managers) and managers <= MANAGERS
+
+
+def _metadata(value: bytes) -> dict[str, Any]:
+    try:
+        metadata = json.loads(value)["metadata"]
+    except (ValueError, KeyError, TypeError):
+        return {}  # no API object
+    return metadata if isinstance(metadata, dict) else {}
+
+
+def _restless(values: Mapping[str, bytes | None]) -> str:
+    names = "\n".join(f"    {key.removeprefix(PREFIX)}" for key in sorted(values)[:5])
+    return (
+        "the cluster cannot be rolled back: something went on writing to it for "
+        f"{SETTLE_TIMEOUT:.0f} s. Written last:\n{names}\n"
+        "  Is a thread or a process of the test, or a controller that it started "
+        "by itself, still running? run_controller stops those it starts"
+    )
