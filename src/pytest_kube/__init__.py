@@ -25,14 +25,17 @@ if TYPE_CHECKING:
     from pytest_kube.errors import ControllerError as ControllerError
     from pytest_kube.errors import ControllerExitedError as ControllerExitedError
     from pytest_kube.errors import ControllerNotReadyError as ControllerNotReadyError
+    from pytest_kube.errors import HistoryError as HistoryError
     from pytest_kube.errors import KubeError as KubeError
     from pytest_kube.errors import ManifestError as ManifestError
     from pytest_kube.errors import NotFoundError as NotFoundError
     from pytest_kube.errors import SettingsError as SettingsError
     from pytest_kube.errors import UnknownResourceError as UnknownResourceError
     from pytest_kube.errors import WaitTimeoutError as WaitTimeoutError
+    from pytest_kube.history import History as History
+    from pytest_kube.history import Version as Version
     from pytest_kube.kube import Kube as Kube
-    from pytest_kube.kube import Object as Object
+    from pytest_kube.objects import Object as Object
 
 # Resolved at first use: importing this package must stay free of cost, for every
 # pytest run of everybody who has it installed imports it.
@@ -49,13 +52,16 @@ _HOME = {
     "ControllerError": "errors",
     "ControllerExitedError": "errors",
     "ControllerNotReadyError": "errors",
+    "History": "history",
+    "HistoryError": "errors",
     "Kube": "kube",
     "KubeError": "errors",
     "ManifestError": "errors",
     "NotFoundError": "errors",
-    "Object": "kube",
+    "Object": "objects",
     "SettingsError": "errors",
     "UnknownResourceError": "errors",
+    "Version": "history",
     "WaitTimeoutError": "errors",
     "condition": "conditions",
     "deleted": "conditions",

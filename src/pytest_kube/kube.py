@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any, overload
 from pytest_kube import conditions, manifests
 from pytest_kube.cluster import FIELD_MANAGER
 from pytest_kube.errors import NotFoundError, hide_frames
+from pytest_kube.history import History, Selection, read
+from pytest_kube.objects import Object
 from pytest_kube.waits import Wait
 
 if TYPE_CHECKING:
@@ -18,31 +20,6 @@ if TYPE_CHECKING:
     from pytest_kube.waits import ConditionLike, Running
 
 __tracebackhide__ = hide_frames
-
-
-class Object(dict[str, Any]):
-    """A Kubernetes object: the dictionary the API server sent, and four shortcuts."""
-
-    @property
-    def name(self) -> str:
-        """``metadata.name``."""
-        return str(self["metadata"]["name"])
-
-    @property
-    def namespace(self) -> str | None:
-        """``metadata.namespace``, or ``None`` for a cluster-scoped object."""
-        namespace: str | None = self["metadata"].get("namespace")
-        return namespace
-
-    @property
-    def uid(self) -> str:
-        """``metadata.uid``."""
-        return str(self["metadata"]["uid"])
-
-    @property
-    def kind(self) -> str:
-        """``kind``."""
-        return str(self["kind"])
 
 
 @dataclass
@@ -58,6 +35,8 @@ class Kube:
         timeout: Seconds that a wait takes at most by default.
         folder: Where relative paths start: in tests, the folder of the ini file.
         controllers: The controllers under test; when one ends, waits fail at once.
+        mark_revision: The revision at which the test began, where its history starts;
+            ``None`` for everything that is known.
     """
 
     cluster: Cluster
@@ -65,6 +44,7 @@ class Kube:
     timeout: float = 10.0
     folder: Path = Path()
     controllers: list[Running] = field(default_factory=list)
+    mark_revision: int | None = None
     _made: list[tuple[Resource, str | None, str]] = field(default_factory=list)
 
     def __repr__(self) -> str:
@@ -295,6 +275,47 @@ class Kube:
             controllers=self.controllers,
         )
         return Object(wait.run())
+
+    # --- history ------------------------------------------------------------
+
+    def history(self, ref: str | Mapping[str, Any] | None = None) -> History:
+        """Return every change since the test began, exactly once, in order.
+
+        Nothing is recorded while the test runs: etcd and the API server's audit log
+        have it all, also what lasted but a millisecond. Objects are as they are
+        stored, in the version that the API server stores their kind in.
+
+        Args:
+            ref: An object, as everywhere; or just a kind, for all objects of that
+                kind in all namespaces; or nothing, for everything.
+
+        Raises:
+            ClusterError: The cluster's etcd is out of reach, or does not know any
+                more what happened when the test began.
+
+        Example:
+            >>> kube.history("deployment/web").never(lambda d: d is None)
+            >>> for version in kube.history("pods"):
+            ...     print(version.time, version.ref, version.verb, version.user)
+        """
+        return read(self.cluster, self.mark_revision or 0, self._selection(ref))
+
+    def _selection(self, ref: str | Mapping[str, Any] | None) -> Selection:
+        if ref is None:
+            return Selection()
+        if isinstance(ref, str) and "/" not in ref:
+            resource = self._client.resource(ref)
+            text = f"{resource.plural} of all namespaces"
+            return Selection(text, resource.group, resource.kind)
+        resource, name, where = self._resolve(ref)
+        there = f"{where}/" if resource.namespaced else ""
+        return Selection(
+            f"{resource.kind} {there}{name}",
+            resource.group,
+            resource.kind,
+            where if resource.namespaced else None,
+            name,
+        )
 
     # --- what a test leaves -------------------------------------------------
 

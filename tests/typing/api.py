@@ -11,8 +11,11 @@ from pytest_kube import (
     Cluster,
     Condition,
     Controller,
+    History,
+    HistoryError,
     Kube,
     Object,
+    Version,
     WaitTimeoutError,
     condition,
     deleted,
@@ -50,6 +53,23 @@ def conditions(kube: Kube) -> None:
     one = kube.wait_for(one, "condition=Ready")
     one = kube.wait_for(one, lambda obj: obj is None or obj["spec"]["replicas"] > 3)
     one = kube.wait_for(one, field("spec.replicas", lambda n: n > 3), namespace="x")
+
+
+def history(kube: Kube) -> None:
+    """A history is a sequence of versions, and asserts over them."""
+    everything: History = kube.history()
+    version: Version = kube.history("deployment/web")[-1]
+    before: Object | None = version.previous
+    created, done = everything.sequence("create", condition("Ready"))
+    everything.never(lambda obj: obj is not None and obj["spec"]["replicas"] > 3)
+    kube.history(version.object or before).always(exists)
+    texts: list[str] = [version.ref, version.verb, version.user or ""]
+    seconds: float = (done.time - created.time).total_seconds()
+    print(texts, seconds, version.revision + 1, everything[1:])  # noqa: T201
+    try:
+        everything.always("create")
+    except HistoryError as e:
+        print(e.version.ref if e.version else e)  # noqa: T201
 
 
 def fixtures(
