@@ -1,18 +1,28 @@
-"""The ``pytest-kube`` command: the binaries that clusters are made of."""
+"""The ``pytest-kube`` command: clusters that stay, and what they are made of."""
 
 from __future__ import annotations
 
 import argparse
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from pytest_kube import profiles
 from pytest_kube.binaries.releases import PROGRAMS, resolve_version
 from pytest_kube.binaries.store import Store
-from pytest_kube.errors import KubeError
+from pytest_kube.errors import ClusterError, KubeError
+from pytest_kube.settings import IDLE, Settings
+from pytest_kube.system.processes import Kept, end, kept, status
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from pytest_kube.cluster import Provider
+
+_NAME: dict[str, Any] = {
+    "metavar": "NAME",
+    "help": "a profile (clusters/NAME.yaml) or a provider (kwok, envtest)",
+}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -34,6 +44,28 @@ def _parser() -> argparse.ArgumentParser:
         description="Test Kubernetes controllers against a real control plane.",
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    for run, text in (
+        (_up, "start a cluster that stays, for pytest --kube-reuse and kubectl"),
+        (_down, "end clusters that stay"),
+        (_status, "show the clusters that stay"),
+        (_kubeconfig, "print the path of a cluster's kubeconfig"),
+    ):
+        command = commands.add_parser(
+            run.__name__.removeprefix("_"), help=text, description=run.__doc__
+        )
+        command.set_defaults(run=run)
+        if run is _up:
+            command.add_argument("name", nargs="?", default="kwok", **_NAME)
+            command.add_argument(
+                "--idle",
+                type=_minutes,
+                default=IDLE / 60,
+                metavar="MINUTES",
+                help="end it after this long without use (default: %(default)g)",
+            )
+            _add_programs(command)
+        elif run is not _status:
+            command.add_argument("name", nargs="?", **_NAME)
     binaries = commands.add_parser(
         "binaries", help="the programs that clusters are made of"
     )
@@ -45,21 +77,7 @@ def _parser() -> argparse.ArgumentParser:
     ):
         action = actions.add_parser(run.__name__.removeprefix("_"), help=text)
         action.set_defaults(run=run)
-        action.add_argument(
-            "--kube-version",
-            default="",
-            metavar="V",
-            help="Kubernetes version: 1.36 or 1.36.3 (default: the newest tested)",
-        )
-        action.add_argument(
-            "--kube-binaries",
-            type=Path,
-            metavar="PATH",
-            help="look in this folder first",
-        )
-        action.add_argument(
-            "--kube-offline", action="store_true", help="never download or build"
-        )
+        _add_programs(action)
         if run is _install:
             action.add_argument(
                 "programs", nargs="*", metavar="PROGRAM", help="default: all of them"
@@ -67,6 +85,117 @@ def _parser() -> argparse.ArgumentParser:
         if run is _path:
             action.add_argument("program", choices=PROGRAMS, metavar="PROGRAM")
     return parser
+
+
+def _add_programs(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--kube-version",
+        default="",
+        metavar="V",
+        help="Kubernetes version: 1.36 or 1.36.3 (default: the newest tested)",
+    )
+    parser.add_argument(
+        "--kube-binaries", type=Path, metavar="PATH", help="look in this folder first"
+    )
+    parser.add_argument(
+        "--kube-offline", action="store_true", help="never download or build"
+    )
+
+
+def _minutes(text: str) -> float:
+    minutes = float(text)
+    if not 0 < minutes < float("inf"):
+        raise ValueError(text)
+    return minutes
+
+
+_minutes.__name__ = "minutes above 0"  # what argparse calls it in its error
+
+
+# --- clusters that stay -------------------------------------------------------
+
+
+def _up(arguments: argparse.Namespace) -> int:
+    """Start a cluster that stays until nobody has used it for a while.
+
+    pytest --kube=NAME --kube-reuse uses it, rolled back to what it is now.
+    """
+    profile = profiles.find(arguments.name, Path("clusters"))
+    settings = Settings(
+        profile,
+        version=arguments.kube_version or profile.version,
+        binaries=arguments.kube_binaries,
+        offline=arguments.kube_offline,
+        reuse=True,
+        idle=arguments.idle * 60,
+    )
+    resolve_version(settings.version)
+    provider: Provider = profiles.providers()[profile.provider].load()
+    with provider(profile, settings, _tell) as cluster:
+        name, kubeconfig = cluster.name, cluster.kubeconfig
+        if cluster.guardian.directory not in {k.directory for k in kept()}:
+            raise ClusterError(
+                f"{arguments.name} is up already, and a test run uses it; wait for its "
+                "end, or end it with pytest-kube down"
+            )
+    sys.stdout.write(
+        f"{name}; ends after {arguments.idle:g} minutes without use\n"
+        f"export KUBECONFIG={kubeconfig}\n"
+    )
+    return 0
+
+
+def _down(arguments: argparse.Namespace) -> int:
+    """End the clusters of that name, or all of them, also while they are in use."""
+    ended = [k.about["cluster"] for k in _kept(arguments.name) if end(k.directory)]
+    for cluster in ended:
+        sys.stdout.write(f"ended: {cluster}\n")
+    if not ended:
+        sys.stdout.write(f"nothing to end: {_none(arguments.name)}\n")
+    return 0
+
+
+def _status(arguments: argparse.Namespace) -> int:  # noqa: ARG001
+    """Show the clusters that stay: name, what it is, its use, its guardian's pid."""
+    for found in (clusters := _kept(None)):
+        try:
+            now = status(found.directory)
+        except ClusterError:  # it has ended meanwhile
+            continue
+        left = now["idle_left"]
+        use = "in use" if left is None else f"idle, ends in {left / 60:.0f} min"
+        name, cluster = found.about["name"], found.about["cluster"]
+        sys.stdout.write(f"{name:12} {cluster}; {use}; pid {found.pid}\n")
+    if not clusters:
+        sys.stdout.write(f"{_none(None)}\n")
+    return 0
+
+
+def _kubeconfig(arguments: argparse.Namespace) -> int:
+    """Print the path of the kubeconfig of a cluster that stays."""
+    for found in _kept(arguments.name):
+        sys.stdout.write(f"{found.about['kubeconfig']}\n")
+        return 0
+    raise ClusterError(
+        f"{_none(arguments.name)}; pytest-kube up {arguments.name or 'kwok'} starts one"
+    )
+
+
+def _kept(name: str | None) -> list[Kept]:
+    """Find the clusters that stay, those of this version of ours or of others."""
+    named = [k for k in kept() if {"name", "cluster", "kubeconfig"} <= k.about.keys()]
+    return [k for k in named if name in (None, k.about["name"])]
+
+
+def _none(name: str | None) -> str:
+    return f"no cluster {name!r} stays" if name else "no cluster stays"
+
+
+def _tell(line: str) -> None:
+    sys.stderr.write(f"{line}\n")
+
+
+# --- binaries -----------------------------------------------------------------
 
 
 def _store(arguments: argparse.Namespace) -> Store:

@@ -35,6 +35,19 @@ MARKER = (
     "what the test needs of its cluster, beyond the ini values kube_crds and so on"
 )
 
+FLAGS = {
+    "--kube-offline": "Never download or build anything.",
+    "--kube-reuse": (
+        "Leave the cluster running for the next run, and use that of an earlier one, "
+        "rolled back (kwok, envtest). It ends by itself after 15 minutes without use; "
+        "see pytest-kube status."
+    ),
+    "--kube-share": (
+        "One cluster for all workers of pytest-xdist, with a namespace for each test, "
+        "instead of a cluster for each worker (kwok, envtest)."
+    ),
+}
+
 OPTIONS = {
     "--kube-version": (
         "V",
@@ -75,16 +88,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="Run the tests that need a cluster, on this one: a profile "
         "(clusters/NAME.yaml) or a provider (kwok, envtest, kind, existing).",
     )
-    group.addoption(
-        "--kube-offline",
-        action="store_const",
-        const="true",
-        default=None,
-        help="Never download or build anything.",
-    )
+    for option, text in FLAGS.items():
+        group.addoption(
+            option, action="store_const", const="true", default=None, help=text
+        )
     for option, (metavar, text) in OPTIONS.items():
         group.addoption(option, metavar=metavar, default=None, help=text)
-    for option in ("--kube", "--kube-offline", *OPTIONS):
+    for option in ("--kube", *FLAGS, *OPTIONS):
         name = option.removeprefix("--").replace("-", "_")
         parser.addini(name, f"Same as {option}.", default=None)
     parser.addini(

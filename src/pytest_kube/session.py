@@ -284,7 +284,8 @@ class Session:
         api = kubernetes_config.new_client_from_config(
             config_file=str(cluster.kubeconfig)
         )
-        cache = cluster.guardian.directory / "kubernetes-client-discovery.json"
+        # A file of the test's own, for with a rollback CRDs come and go.
+        cache = cluster.guardian.directory / f"discovery-{kube.namespace}.json"
         with api:
             # By default it caches in a file named after the server's URL, which the
             # next cluster on the same port would find.
@@ -334,7 +335,7 @@ class Session:
 
     def _isolation(self, cluster: Cluster, node: pytest.Item | pytest.Collector) -> str:
         asked = _marked(node).get("isolation") or self.settings.isolation
-        able = "rollback" in cluster.capabilities
+        able = "rollback" in cluster.capabilities and not self.settings.share
         if asked == "rollback" and not able:
             raise SettingsError(
                 f"isolation by rollback: a {cluster.name} cannot, for its etcd is out "

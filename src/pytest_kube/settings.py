@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 Artifacts = Literal["failed", "all", "none"]
 Isolation = Literal["rollback", "namespace", "none"]
 
+IDLE = 15 * 60.0
+"""Seconds; the way from one edit to the next test run is rarely longer."""
+
 DEFAULT_TIMEOUT = 10.0
 """Seconds that a wait takes at most, when neither test nor option says otherwise."""
 
@@ -36,6 +39,11 @@ class Settings:
         binaries: A folder with the programs, or ``None`` to look for them.
         offline: Never fetch anything.
         isolation: How tests are kept apart; ``None`` for the best that the cluster can.
+        reuse: Whether the cluster outlives the run, and that of an earlier one is used.
+        share: Whether the workers of pytest-xdist use one cluster together.
+        idle: Seconds that a cluster which outlives the run waits for the next one.
+        run: What the workers of one pytest-xdist run have in common; else empty.
+        worker: The name of this one; else empty.
         artifacts: The tests whose diagnostics stay on disk.
         artifacts_dir: Where they stay.
         crds: Files and folders with CRDs, installed once per cluster.
@@ -49,6 +57,11 @@ class Settings:
     binaries: Path | None = None
     offline: bool = False
     isolation: Isolation | None = None
+    reuse: bool = False
+    share: bool = False
+    idle: float = IDLE
+    run: str = ""
+    worker: str = ""
     artifacts: Artifacts = "failed"
     artifacts_dir: Path = Path(".pytest-kube/artifacts")
     crds: tuple[Path, ...] = ()
@@ -75,13 +88,29 @@ def read(config: pytest.Config) -> Settings:
             "run pytest once for each of them"
         )
     binaries = _text(config, "kube_binaries") or "auto"
+    reuse, share = _flag(config, "kube_reuse"), _flag(config, "kube_share")
+    isolation = _choice(config, "kube_isolation", get_args(Isolation))
+    if reuse and share:
+        raise SettingsError(
+            "--kube-reuse and --kube-share: one of them; with pytest-xdist, "
+            "--kube-reuse gives each worker a cluster of its own that outlives the run"
+        )
+    if share and isolation == "rollback":
+        raise SettingsError(
+            "--kube-share and --kube-isolation=rollback: a rollback would undo what "
+            "other workers do; a shared cluster has a namespace for each test"
+        )
     return Settings(
         profile=profile,
         version=version,
         timeout=_seconds(_text(config, "kube_timeout")),
         binaries=None if binaries == "auto" else _folder(root, binaries),
-        offline=_flag(_text(config, "kube_offline")),
-        isolation=_choice(config, "kube_isolation", get_args(Isolation)),
+        offline=_flag(config, "kube_offline"),
+        isolation=isolation,
+        reuse=reuse,
+        share=share,
+        run=os.environ.get("PYTEST_XDIST_TESTRUNUID", ""),
+        worker=os.environ.get("PYTEST_XDIST_WORKER", ""),
         artifacts=_choice(config, "kube_artifacts", get_args(Artifacts)) or "failed",
         artifacts_dir=root
         / (_text(config, "kube_artifacts_dir") or ".pytest-kube/artifacts"),
@@ -123,13 +152,14 @@ def _seconds(text: str | None) -> float:
     return seconds
 
 
-def _flag(text: str | None) -> bool:
+def _flag(config: pytest.Config, name: str) -> bool:
+    text = _text(config, name)
     value = (text or "no").lower()
     if value in {"1", "true", "yes", "on"}:
         return True
     if value in {"0", "false", "no", "off"}:
         return False
-    raise SettingsError(f"kube_offline = {text}: expected true or false")
+    raise SettingsError(f"{name} = {text}: expected true or false")
 
 
 def _folder(root: Path, text: str) -> Path:

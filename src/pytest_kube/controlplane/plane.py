@@ -148,11 +148,10 @@ def running(plan: Plan) -> Iterator[Cluster]:
         ComponentNotReadyError: A component runs but does not become ready.
     """
     with contextlib.ExitStack() as stack:
-        yield start(plan, stack)
+        yield _start(plan, stack)
 
 
-def start(plan: Plan, stack: contextlib.ExitStack) -> Cluster:
-    """Start a control plane; it ends with *stack*."""
+def _start(plan: Plan, stack: contextlib.ExitStack) -> Cluster:
     folder = cache_folder(os.environ) / "templates"
     base = Template.of(folder, plan.described)
     whole = Template.of(folder, plan.described, plan.content) if plan.content else base
@@ -184,6 +183,15 @@ def start(plan: Plan, stack: contextlib.ExitStack) -> Cluster:
             stack.enter_context(attempted.pop_all())
             return cluster
     raise AssertionError  # the last attempt returns or raises
+
+
+def attach(guardian: Guardian, plan: Plan) -> Cluster:
+    """Return the cluster of a control plane that *guardian* keeps.
+
+    Raises:
+        ClusterError: A component does not run any more, or does not answer.
+    """
+    return Plane(guardian, plan).attach()
 
 
 @dataclass
@@ -234,6 +242,24 @@ class Plane:
                     "GET", "/api/v1/namespaces/default/serviceaccounts/default"
                 ),
             )
+        return self._cluster()
+
+    def attach(self) -> Cluster:
+        """Return the cluster that runs already, if it is well."""
+        names = {"etcd", "kube-apiserver", *(COMPONENTS if self.plan.nodes else ())}
+        self.processes = {
+            p.name: p for p in self.guardian.processes() if p.name in names
+        }
+        if missing := sorted(names - self.processes.keys()):
+            raise ClusterError(f"{', '.join(missing)} does not run any more")
+        pki = self.guardian.directory / "pki"
+        self.pki = {file.name: file.read_bytes() for file in pki.iterdir()}
+        self.etcd_url = _flag(self.processes["etcd"], "listen-client-urls")
+        port = _flag(self.processes["kube-apiserver"], "secure-port")
+        self.server = f"https://127.0.0.1:{port}"
+        self._open()
+        self.etcd.check_health()
+        self.client.text("/readyz", timeout=5.0)
         return self._cluster()
 
     def keep_as(self, template: Template) -> None:
@@ -430,12 +456,8 @@ class Plane:
         for name in names:
             self.processes[name] = self.guardian.restart(self.processes[name])
         for name in names:
-            (port,) = (
-                int(argument.partition("=")[2])
-                for argument in self.processes[name].argv
-                if argument.startswith("--secure-port=")
-            )
-            self._await(name, self._healthz(port))
+            port = _flag(self.processes[name], "secure-port")
+            self._await(name, self._healthz(int(port)))
 
 
 def _contradicted(
@@ -471,6 +493,11 @@ def _at(value: bytes | None, *names: str) -> Any:
     for name in names:
         found = found.get(name) or {}
     return found or None
+
+
+def _flag(process: Process, name: str) -> str:
+    prefix = f"--{name}="
+    return next(a for a in process.argv if a.startswith(prefix)).removeprefix(prefix)
 
 
 def _connect(port: int) -> None:

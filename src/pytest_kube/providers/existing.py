@@ -25,7 +25,7 @@ __tracebackhide__ = hide_frames
 @contextlib.contextmanager
 def create(
     profile: Profile,
-    settings: Settings,  # noqa: ARG001  # the signature of all providers
+    settings: Settings,
     report: Callable[[str], None],
 ) -> Iterator[Cluster]:
     """Use the cluster of a kubeconfig's context; the current one is never assumed.
@@ -35,6 +35,11 @@ def create(
         ClusterError: The kubeconfig or the context is missing, or the API server does
             not answer.
     """
+    if settings.reuse or settings.share:
+        raise SettingsError(
+            "--kube-reuse and --kube-share are for clusters of kwok and envtest; an "
+            "existing one is there before and after every run anyway"
+        )
     if not profile.context:
         raise SettingsError(
             "--kube=existing needs --kube-context=NAME: tests create and delete "

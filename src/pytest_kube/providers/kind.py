@@ -17,7 +17,12 @@ from pytest_kube.binaries.store import Store
 from pytest_kube.client import Client
 from pytest_kube.cluster import Cluster
 from pytest_kube.controlplane import certs
-from pytest_kube.errors import ClusterError, ComponentNotReadyError, hide_frames
+from pytest_kube.errors import (
+    ClusterError,
+    ComponentNotReadyError,
+    SettingsError,
+    hide_frames,
+)
 from pytest_kube.system.processes import Guardian
 
 if TYPE_CHECKING:
@@ -49,6 +54,11 @@ def create(
         ClusterError: Docker cannot be had, or kind failed; the text has its last lines.
         ComponentNotReadyError: The cluster exists but does not become usable.
     """
+    if settings.reuse or settings.share:
+        raise SettingsError(
+            "--kube-reuse and --kube-share are for clusters of kwok and envtest; "
+            "a kind cluster is made for each run"
+        )
     version = resolve_version(settings.version)
     store = Store(
         version, explicit=settings.binaries, offline=settings.offline, report=report

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from pytest_kube.binaries.releases import resolve_version
 from pytest_kube.binaries.store import Store
-from pytest_kube.controlplane import plane
+from pytest_kube.controlplane import kept, plane
 from pytest_kube.errors import hide_frames
 
 if TYPE_CHECKING:
@@ -46,5 +46,5 @@ def create(
         crds=settings.crds,
         manifests=settings.manifests,
     )
-    with plane.running(plan) as cluster:
+    with kept.running(plan, settings, report) as cluster:
         yield cluster

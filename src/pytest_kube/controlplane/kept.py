@@ -1,0 +1,195 @@
+"""Control planes that outlive a run, or serve several, found again by what they are."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import hashlib
+import os
+from dataclasses import asdict, replace
+from importlib.metadata import version as package_version
+from typing import TYPE_CHECKING, Any
+
+from filelock import FileLock
+
+from pytest_kube.binaries.store import cache_folder
+from pytest_kube.controlplane import plane
+from pytest_kube.errors import KubeError, hide_frames
+from pytest_kube.system.processes import FORMAT, BusyError, Guardian, Kept, kept
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from pytest_kube.cluster import Cluster
+    from pytest_kube.controlplane.plane import Plan
+    from pytest_kube.settings import Settings
+    from pytest_kube.state.rollback import Mark
+
+__tracebackhide__ = hide_frames
+
+LOCK_TIMEOUT = 120.0
+"""Seconds to wait while somebody else starts the plane that we want."""
+
+
+@contextlib.contextmanager
+def running(
+    plan: Plan, settings: Settings, report: Callable[[str], None]
+) -> Iterator[Cluster]:
+    """Run a control plane as the settings want it: our own, a kept or a shared one.
+
+    Raises:
+        ClusterError: A component does not start.
+    """
+    with contextlib.ExitStack() as stack:
+        if settings.share and settings.run:
+            yield _shared(plan, settings, stack)
+        elif settings.reuse:
+            yield _reused(plan, settings, stack, report)
+        else:
+            yield stack.enter_context(plane.running(plan))
+
+
+def _shared(plan: Plan, settings: Settings, stack: contextlib.ExitStack) -> Cluster:
+    """Connect to the plane that the workers of this run share; the first starts it."""
+    key = _key(plan, settings.run)
+    with _lock(key):
+        for found in _find(key):
+            guardian = stack.enter_context(
+                Guardian.connect(found.directory, shared=True)
+            )
+            cluster = plane.attach(guardian, plan)
+            cluster.loaded(plan.crds, plan.manifests)
+            return cluster
+        cluster = stack.enter_context(plane.running(plan))
+        cluster.guardian.keep(idle=0.0, about=_about(cluster, plan, key), shared=True)
+        return cluster
+
+
+def _reused(
+    plan: Plan,
+    settings: Settings,
+    stack: contextlib.ExitStack,
+    report: Callable[[str], None],
+) -> Cluster:
+    """Take the plane of an earlier run, rolled back, or start one that stays."""
+    key = _key(plan, settings.worker)
+    bare = replace(plan, crds=(), manifests=())
+    with _lock(key):
+        for found in _find(key):
+            try:
+                return _taken(found, plan, stack)
+            except BusyError:
+                report("the kept cluster is in use by another run; this gets its own")
+                return stack.enter_context(plane.running(plan))
+            except (KubeError, LookupError, ValueError, TypeError) as e:
+                reason = str(e).partition("\n")[0]
+                report(
+                    f"the kept cluster cannot be used again, a new one starts: {reason}"
+                )
+        cluster = stack.enter_context(plane.running(bare))
+        about = _about(cluster, plan, key) | {"idle": settings.idle}
+        _prepare(cluster, plan, about, stack)
+        return cluster
+
+
+def _taken(found: Kept, plan: Plan, stack: contextlib.ExitStack) -> Cluster:
+    """Connect to a kept plane, and bring it back to what it was at first."""
+    about = found.about
+    with contextlib.ExitStack() as attempt:
+        guardian = attempt.enter_context(
+            Guardian.connect(found.directory, shared=False)
+        )
+        attempt.callback(guardian.end)  # what cannot be used is of no use to anybody
+        cluster = plane.attach(guardian, plan)
+        assert cluster.state is not None  # noqa: S101  # for the type checker
+        first, then = (_mark(about[name]) for name in ("first", "then"))
+        if then is not None and about["content"] == plan.content:
+            cluster.state.adopt(first, then)
+            cluster.state.roll_back(then)
+            cluster.loaded(plan.crds, plan.manifests)
+        else:
+            cluster.state.adopt(first)
+            cluster.state.roll_back(first)
+            then = None
+        attempt.pop_all()
+    stack.enter_context(guardian)
+    _prepare(cluster, plan, about, stack, (first, then))
+    return cluster
+
+
+def _prepare(
+    cluster: Cluster,
+    plan: Plan,
+    about: dict[str, Any],
+    stack: contextlib.ExitStack,
+    marks: tuple[Mark | None, Mark | None] = (None, None),
+) -> None:
+    """Install what the plan wants, and see to it that the next run finds it so."""
+    assert cluster.state is not None  # noqa: S101  # for the type checker
+    state = cluster.state
+    first, then = marks[0] or state.mark(), marks[1]
+    if then is None:
+        cluster.install(plan.crds, plan.manifests)
+        then = state.mark()
+
+    def keep() -> None:
+        marks = {"first": _stored(first), "then": _stored(then)}
+        known = {**about, "content": plan.content, **marks}
+        cluster.guardian.keep(idle=about["idle"], about=known)
+
+    keep()
+
+    def keep_again() -> None:  # old history may be gone by then, and the marks know
+        with contextlib.suppress(KubeError):
+            keep()
+
+    stack.callback(keep_again)
+
+
+def _find(key: str) -> Iterator[Kept]:
+    for found in kept():
+        if found.format == FORMAT and found.about.get("key") == key:
+            yield found
+
+
+def _lock(key: str) -> FileLock:
+    folder = cache_folder(os.environ) / "planes"
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return FileLock(folder / f"{key}.lock", timeout=LOCK_TIMEOUT)
+
+
+def _key(plan: Plan, whose: str) -> str:
+    """Return what planes are found by: ours of this version, its programs and flags."""
+    described = (package_version("pytest-kube"), plan.described, whose)
+    return hashlib.sha256(repr(described).encode()).hexdigest()[:24]
+
+
+def _about(cluster: Cluster, plan: Plan, key: str) -> dict[str, Any]:
+    return {
+        "key": key,
+        "name": plan.profile.name,
+        "cluster": cluster.name,
+        "kubeconfig": str(cluster.kubeconfig),
+    }
+
+
+def _stored(mark: Mark | None) -> dict[str, Any] | None:
+    if mark is None:
+        return None
+    differed = {
+        key: None if value is None else base64.b64encode(value).decode("ascii")
+        for key, value in mark.differed.items()
+    }
+    return {**asdict(mark), "differed": differed}
+
+
+def _mark(stored: dict[str, Any] | None) -> Any:
+    from pytest_kube.state.rollback import Mark
+
+    if stored is None:
+        return None
+    differed = {
+        key: None if value is None else base64.b64decode(value)
+        for key, value in stored["differed"].items()
+    }
+    return Mark(**{**stored, "differed": differed})
