@@ -133,11 +133,6 @@ def _up(arguments: argparse.Namespace) -> int:
     provider: Provider = profiles.providers()[profile.provider].load()
     with provider(profile, settings, _tell) as cluster:
         name, kubeconfig = cluster.name, cluster.kubeconfig
-        if cluster.guardian.directory not in {k.directory for k in kept()}:
-            raise ClusterError(
-                f"{arguments.name} is up already, and a test run uses it; wait for its "
-                "end, or end it with pytest-kube down"
-            )
     sys.stdout.write(
         f"{name}; ends after {arguments.idle:g} minutes without use\n"
         f"export KUBECONFIG={kubeconfig}\n"

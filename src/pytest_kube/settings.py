@@ -43,7 +43,6 @@ class Settings:
         share: Whether the workers of pytest-xdist use one cluster together.
         idle: Seconds that a cluster which outlives the run waits for the next one.
         run: What the workers of one pytest-xdist run have in common; else empty.
-        worker: The name of this one; else empty.
         artifacts: The tests whose diagnostics stay on disk.
         artifacts_dir: Where they stay.
         crds: Files and folders with CRDs, installed once per cluster.
@@ -61,7 +60,6 @@ class Settings:
     share: bool = False
     idle: float = IDLE
     run: str = ""
-    worker: str = ""
     artifacts: Artifacts = "failed"
     artifacts_dir: Path = Path(".pytest-kube/artifacts")
     crds: tuple[Path, ...] = ()
@@ -110,7 +108,6 @@ def read(config: pytest.Config) -> Settings:
         reuse=reuse,
         share=share,
         run=os.environ.get("PYTEST_XDIST_TESTRUNUID", ""),
-        worker=os.environ.get("PYTEST_XDIST_WORKER", ""),
         artifacts=_choice(config, "kube_artifacts", get_args(Artifacts)) or "failed",
         artifacts_dir=root
         / (_text(config, "kube_artifacts_dir") or ".pytest-kube/artifacts"),

@@ -48,21 +48,33 @@ def slow(**_):
 class Run:
     """One pytest process, and a way to find everything that came of it."""
 
-    def __init__(self, project: Project, provider: str, temporary: Path) -> None:
+    def __init__(
+        self, project: Project, provider: str, temporary: Path, *options: str
+    ) -> None:
         temporary.mkdir()
         self.temporary = temporary
-        env = {**os.environ, "TMPDIR": str(temporary), "PYTHONUNBUFFERED": "1"}
+        self.env = env = {
+            **os.environ,
+            "TMPDIR": str(temporary),
+            "PYTHONUNBUFFERED": "1",
+        }
         self.output = temporary.parent / "output.txt"
         command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-s"]
         with self.output.open("w") as output:
             self.process = subprocess.Popen(
-                [*command, f"--kube={provider}"],
+                [*command, f"--kube={provider}", *options],
                 cwd=project.path,
                 env=env,
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
+
+    def down(self) -> None:
+        """End what the run kept."""
+        main = "import sys; from pytest_kube.cli import main; sys.exit(main(['down']))"
+        command = [sys.executable, "-c", main]
+        subprocess.run(command, env=self.env, check=True, timeout=30)
 
     def left(self) -> list[str]:
         """Name the processes of this run that are alive, and its folders."""

@@ -328,9 +328,12 @@ def test_nothing_is_asked_for_by_default(
         ("--kube-timeout=", "--kube-timeout=: expected seconds above 0"),
         (
             "--kube-isolation=rollbak",
-            "--kube-isolation=rollbak: allowed are namespace, none",
+            "--kube-isolation=rollbak: allowed are rollback, namespace, none",
         ),
-        ("--kube-isolation=", "--kube-isolation=: allowed are namespace, none"),
+        (
+            "--kube-isolation=",
+            "--kube-isolation=: allowed are rollback, namespace, none",
+        ),
         (
             "--kube-artifacts=some",
             "--kube-artifacts=some: allowed are failed, all, none",

@@ -52,14 +52,16 @@ def running(
 def _shared(plan: Plan, settings: Settings, stack: contextlib.ExitStack) -> Cluster:
     """Connect to the plane that the workers of this run share; the first starts it."""
     key = _key(plan, settings.run)
-    with _lock(key):
+    with _lock():
         for found in _find(key):
-            guardian = stack.enter_context(
-                Guardian.connect(found.directory, shared=True)
-            )
-            cluster = plane.attach(guardian, plan)
-            cluster.loaded(plan.crds, plan.manifests)
-            return cluster
+            with contextlib.ExitStack() as attempt, contextlib.suppress(KubeError):
+                guardian = Guardian.connect(found.directory, shared=True)
+                attempt.callback(guardian.end)  # a broken one serves nobody
+                cluster = plane.attach(guardian, plan)
+                cluster.loaded(plan.crds, plan.manifests)
+                attempt.pop_all()
+                stack.enter_context(guardian)
+                return cluster
         cluster = stack.enter_context(plane.running(plan))
         cluster.guardian.keep(idle=0.0, about=_about(cluster, plan, key), shared=True)
         return cluster
@@ -72,33 +74,27 @@ def _reused(
     report: Callable[[str], None],
 ) -> Cluster:
     """Take the plane of an earlier run, rolled back, or start one that stays."""
-    key = _key(plan, settings.worker)
+    key = _key(plan)
+    for found in _find(key):
+        try:
+            return _taken(found, plan, stack)
+        except BusyError:  # by another run, or another worker of this one
+            continue
+        except (KubeError, LookupError, ValueError, TypeError) as e:
+            reason = str(e).partition("\n")[0]
+            report(f"the kept cluster cannot be used again, a new one starts: {reason}")
     bare = replace(plan, crds=(), manifests=())
-    with _lock(key):
-        for found in _find(key):
-            try:
-                return _taken(found, plan, stack)
-            except BusyError:
-                report("the kept cluster is in use by another run; this gets its own")
-                return stack.enter_context(plane.running(plan))
-            except (KubeError, LookupError, ValueError, TypeError) as e:
-                reason = str(e).partition("\n")[0]
-                report(
-                    f"the kept cluster cannot be used again, a new one starts: {reason}"
-                )
-        cluster = stack.enter_context(plane.running(bare))
-        about = _about(cluster, plan, key) | {"idle": settings.idle}
-        _prepare(cluster, plan, about, stack)
-        return cluster
+    cluster = stack.enter_context(plane.running(bare))
+    about = _about(cluster, plan, key) | {"idle": settings.idle}
+    _prepare(cluster, plan, about, stack)
+    return cluster
 
 
 def _taken(found: Kept, plan: Plan, stack: contextlib.ExitStack) -> Cluster:
     """Connect to a kept plane, and bring it back to what it was at first."""
     about = found.about
     with contextlib.ExitStack() as attempt:
-        guardian = attempt.enter_context(
-            Guardian.connect(found.directory, shared=False)
-        )
+        guardian = Guardian.connect(found.directory, shared=False)
         attempt.callback(guardian.end)  # what cannot be used is of no use to anybody
         cluster = plane.attach(guardian, plan)
         assert cluster.state is not None  # noqa: S101  # for the type checker
@@ -152,15 +148,15 @@ def _find(key: str) -> Iterator[Kept]:
             yield found
 
 
-def _lock(key: str) -> FileLock:
-    folder = cache_folder(os.environ) / "planes"
+def _lock() -> FileLock:
+    folder = cache_folder(os.environ)
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    return FileLock(folder / f"{key}.lock", timeout=LOCK_TIMEOUT)
+    return FileLock(folder / "shared-plane.lock", timeout=LOCK_TIMEOUT)
 
 
-def _key(plan: Plan, whose: str) -> str:
+def _key(plan: Plan, run: str = "") -> str:
     """Return what planes are found by: ours of this version, its programs and flags."""
-    described = (package_version("pytest-kube"), plan.described, whose)
+    described = (package_version("pytest-kube"), plan.described, run)
     return hashlib.sha256(repr(described).encode()).hexdigest()[:24]
 
 

@@ -259,7 +259,7 @@ class Plane:
         self.server = f"https://127.0.0.1:{port}"
         self._open()
         self.etcd.check_health()
-        self.client.text("/readyz", timeout=5.0)
+        self.client.text("/readyz" + _WITH_TEMPLATE, timeout=5.0)
         return self._cluster()
 
     def keep_as(self, template: Template) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -196,7 +197,10 @@ class Etcd:
         }
         response = self._request("POST", "/v3/watch", request, preload_content=False)
         try:
-            for result in _lines(response):
+            for told in _lines(response):
+                result = told.get("result", {})
+                if "error" in told:
+                    raise ClusterError(f"etcd {self._url}: watch: {told['error']}")
                 if "compact_revision" in result:
                     raise CompactedError(
                         f"etcd {self._url} has forgotten what was before revision "
@@ -214,14 +218,18 @@ class Etcd:
                 events = result.get("events")
                 if events and int(events[-1]["kv"]["mod_revision"]) >= until:
                     return
+            raise ClusterError(
+                f"etcd {self._url}: watch: it ended before revision {until}"
+            )
         except urllib3.exceptions.HTTPError as e:
             raise ClusterError(f"etcd {self._url}: watch: no answer: {e}") from e
         finally:
             response.close()
 
     def compact(self, revision: int) -> None:
-        """Forget what keys were before *revision*."""
-        self._ask("/v3/kv/compaction", {"revision": str(revision)})
+        """Forget what keys were before *revision*, if that has not happened yet."""
+        with contextlib.suppress(CompactedError):
+            self._ask("/v3/kv/compaction", {"revision": str(revision)})
 
     def _ask(self, path: str, body: Any) -> dict[str, Any]:
         return self._send("POST", path, body)
@@ -269,7 +277,7 @@ def _lines(response: urllib3.BaseHTTPResponse) -> Iterator[dict[str, Any]]:
         *lines, rest = (rest + chunk).split(b"\n")
         for line in lines:
             if line:
-                yield json.loads(line)["result"]
+                yield json.loads(line)
 
 
 def _change(event: dict[str, Any]) -> Change:
@@ -278,7 +286,9 @@ def _change(event: dict[str, Any]) -> Change:
         int(kv["mod_revision"]),
         base64.b64decode(kv["key"]).decode(),
         base64.b64decode(before.get("value", "")) if before else None,
-        None if event.get("type") == "DELETE" else base64.b64decode(kv["value"]),
+        None
+        if event.get("type") == "DELETE"
+        else base64.b64decode(kv.get("value", "")),
     )
 
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from pytest_kube.errors import RollbackError, hide_frames
-from pytest_kube.state.etcd import Change
+from pytest_kube.state.etcd import Change, CompactedError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -100,6 +100,7 @@ class _Look(NamedTuple):
     """What differs from a mark: at which revision, and what it is to be."""
 
     revision: int
+    total: int
     values: dict[str, bytes | None]
     restored: list[Change]
 
@@ -180,31 +181,34 @@ class State:
         """
         newest, count = self._etcd.count(PREFIX)
         at_first, after, ours, look = newest, mark.revision, 0, None
-        rounds, quiet, quiet_since = 0, QUIET, 0.0
+        rounds, quiet, quiet_since, deadline = 0, QUIET, 0.0, 0.0
         written: dict[str, bytes | None] = {}
-        deadline = time.monotonic() + SETTLE_TIMEOUT
         while True:
+            values: Mapping[str, bytes | None] = {}
             if newest > after or (mark.differed and look is None):
                 began = time.monotonic()
                 look = self._look(mark, after, ours)
-                after = look.revision
+                after = newest = look.revision
+                count = look.total
                 if rounds >= ROUNDS and self._components:
                     look = self._without_progress(look, ours)
-                if look.values:
+                values = look.values
+                if values:
+                    if rounds and began > deadline:
+                        raise RollbackError(_restless(values))
                     rounds += 1
                     if after > (ours or at_first):
                         quiet = RESTLESS
                     ours = self._write(look)
                     if ours == after + 1:  # nobody wrote between look and write
                         after = ours
-                    written |= look.values
+                    written |= values
                     quiet_since = time.monotonic()
                     quiet = max(quiet, (quiet_since - began) * QUIET_SHARE)
-                    deadline = max(deadline, quiet_since + quiet)
-            elif not rounds or time.monotonic() - quiet_since >= quiet:
+                    deadline = deadline or quiet_since + SETTLE_TIMEOUT
+            # Others may write what is no state all the time: leases, for example.
+            if not values and (not rounds or time.monotonic() - quiet_since >= quiet):
                 break
-            if look and time.monotonic() > deadline:
-                raise RollbackError(_restless(look.values))
             self._pause.wait(0.001)
             newest, count = self._etcd.count(PREFIX)
         mark.revision, mark.count, mark.differed = newest, count, {}
@@ -233,6 +237,7 @@ class State:
         progress = {key for key, users in authors.items() if users <= COMPONENTS}
         return _Look(
             look.revision,
+            look.total,
             {k: v for k, v in look.values.items() if k not in progress},
             [change for change in look.restored if change.key not in progress],
         )
@@ -272,7 +277,21 @@ class State:
             mark: The mark.
             after: What was written until then does not differ.
             ours: The revision of our own last write, which does not either.
+
+        Raises:
+            RollbackError: etcd does not know any more what was at the mark.
         """
+        try:
+            return self._compare(mark, after, ours)
+        except CompactedError as e:
+            raise RollbackError(
+                "the cluster cannot be rolled back: etcd has forgotten revision "
+                f"{mark.revision}, at which the mark was taken; something compacted it "
+                "that is not us. Does the test, or an argument of the profile, let "
+                "etcd or the API server compact?"
+            ) from e
+
+    def _compare(self, mark: Mark, after: int, ours: int) -> _Look:
         changed = self._etcd.changed(PREFIX, after)
         written = [entry for entry in changed.entries if entry.revision != ours]
         keys = {entry.key for entry in written} | mark.differed.keys()
@@ -303,7 +322,7 @@ class State:
             if not _alike(key, current.get(key), value)
         ]
         values |= {change.key: change.after for change in restored}
-        return _Look(changed.revision, values, restored)
+        return _Look(changed.revision, changed.total, values, restored)
 
     def _before(self, keys: set[str], mark: Mark) -> dict[str, bytes]:
         """Return what those of *keys* that existed at the mark were then."""
@@ -323,10 +342,11 @@ class State:
         """
         if newest - self._compacted < COMPACT_AFTER:
             return
-        for mark in self._marks:
+        for mark in filter(None, {*self._marks, self._last}):
             look = self._look(mark, mark.revision, 0)
-            mark.revision, mark.differed = look.revision, look.values
-        self._compacted = min([newest, *(mark.revision for mark in self._marks)])
+            mark.revision, mark.count = look.revision, look.total
+            mark.differed = look.values
+        self._compacted = newest
         self._etcd.compact(self._compacted)
 
 

@@ -108,7 +108,9 @@ class Template:
         with contextlib.suppress(OSError):
             self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             new = self.path.with_suffix(f".{os.getpid()}.new")
-            with os.fdopen(os.open(new, os.O_CREAT | os.O_WRONLY, 0o600), "w") as file:
+            new.unlink(missing_ok=True)  # left by a process of that id that was killed
+            flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY
+            with os.fdopen(os.open(new, flags, 0o600), "w") as file:
                 file.write(stored)
             new.replace(self.path)
             kept = sorted(self.path.parent.glob("*.json"), key=_last_written)
