@@ -63,6 +63,39 @@ def test_binaries_command_runs(command: str) -> None:
     assert "kubectl" in done.stdout
 
 
+DATABASE = """\
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: database}
+spec:
+  selector: {matchLabels: {app: database}}
+  template:
+    metadata: {labels: {app: database}}
+    spec: {containers: [{name: main, image: none}]}
+"""
+
+
+def test_what_a_module_makes_survives_the_test_of_the_readme(
+    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The test deletes it, and it is there for another one, and works."""
+    monkeypatch.delenv("PYTEST_ADDOPTS", raising=False)
+    pytester.makefile(".yaml", database=DATABASE)
+    pytester.makepyfile(
+        "import pytest\n\n"
+        + block("python", "@pytest.fixture(scope=")
+        + "\n\ndef test_is_back(kube_module, kube, database):\n"
+        "    assert kube_module.get(database).uid == database.uid\n"
+        "    kube_module.patch(database, {'spec': {'replicas': 2}})\n"
+        "    two = 'jsonpath={.status.readyReplicas}=2'\n"
+        "    kube_module.wait_for(database, two)\n"
+    )
+
+    result = pytester.runpytest_subprocess("--kube=kwok", timeout=100)
+
+    result.assert_outcomes(passed=2)
+
+
 def test_configuration_and_test_of_the_readme_work(
     pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -76,7 +109,7 @@ def test_configuration_and_test_of_the_readme_work(
     test = block("python", "# tests/test_memcached.py")
     (folder / "tests" / "test_memcached.py").write_text(test)
     monkeypatch.delenv("PYTEST_ADDOPTS", raising=False)
-    arguments = block("console", "$ pytest").split()[2:]
+    arguments = block("console", "$ pytest --kube").split()[2:]
 
     result = pytester.runpytest_subprocess(*arguments, timeout=100)
 
