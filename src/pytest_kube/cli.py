@@ -12,7 +12,7 @@ from pytest_kube.binaries.releases import PROGRAMS, resolve_version
 from pytest_kube.binaries.store import Store
 from pytest_kube.errors import ClusterError, KubeError
 from pytest_kube.settings import IDLE, Settings
-from pytest_kube.system.processes import Kept, end, kept, status
+from pytest_kube.system.kept import Kept, end, kept, status
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

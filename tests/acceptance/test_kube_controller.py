@@ -295,8 +295,8 @@ def test_program_is_run_with_the_clusters_kubeconfig(project: Project) -> None:
         "import pytest\n\n"
         "@pytest.mark.kube(controller='exec:./bin/manager --leader-elect=false')\n"
         "def test_program(kube, kube_controller):\n"
+        "    kube.wait_for('ns/default', lambda _: kube_controller.output)\n"
         "    kube_controller.stop()\n"
-        "    print(kube_controller.output)\n"
         "    assert f'--leader-elect=false in {kube.namespace} with /' in (\n"
         "        kube_controller.output)\n"
     )

@@ -22,12 +22,16 @@ def test_two(kube):
 """
 
 
+@pytest.mark.parametrize("isolation", [None, "rollback", "namespace"])
 @pytest.mark.parametrize("provider", ["envtest", "kwok"])
-def test_each_test_has_a_namespace_of_its_own(project: Project, provider: str) -> None:
+def test_each_test_has_a_namespace_of_its_own(
+    project: Project, provider: str, isolation: str | None
+) -> None:
     """One test's objects are not there for the next."""
     project.test(TWO)
+    asked = [f"--kube-isolation={isolation}"] if isolation else []
 
-    result = project.run(f"--kube={provider}")
+    result = project.run(f"--kube={provider}", *asked)
 
     result.assert_outcomes(passed=2)
 
@@ -41,8 +45,54 @@ def test_none_shares_the_default_namespace(project: Project) -> None:
     result.assert_outcomes(passed=1, failed=1)
 
 
-def test_marker_overrides_the_option(project: Project) -> None:
-    """Test by test."""
+WIDE = """\
+import pytest
+
+def cluster_wide(kube):
+    # Makes something that a namespace does not hold; says whether it was there.
+    role = {"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole",
+            "metadata": {"name": "left", "finalizers": ["example.com/never"]}}
+    there = kube.find("clusterrole/left") is not None
+    own = kube.find("cm/left") is not None
+    kube.cluster.client.patch(
+        "/apis/rbac.authorization.k8s.io/v1/clusterroles/left", role,
+        type_="apply", query={"fieldManager": "a"})
+    kube.apply({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "left"}})
+    return there, own, kube.namespace == "default"
+"""
+LEFT = {
+    # is there: what another test left in the cluster, in its own namespace; is shared
+    "rollback": (False, False, False),
+    "namespace": (True, False, False),
+    "none": (True, True, True),
+}
+
+
+@pytest.mark.parametrize("option", [None, "rollback", "namespace", "none"])
+def test_marker_overrides_the_option(project: Project, option: str | None) -> None:
+    """Test by test, each of them against each."""
+    asked = [f"--kube-isolation={option}"] if option else []
+    text = WIDE
+    for marker, left in LEFT.items():
+        text += (
+            f"@pytest.mark.kube(isolation={marker!r})\n"
+            f"def test_first_{marker}(kube):\n"
+            "    cluster_wide(kube)\n"
+            f"@pytest.mark.kube(isolation={marker!r})\n"
+            f"def test_{marker}(kube):\n"
+            f"    assert cluster_wide(kube) == {left}\n"
+        )
+    shared = LEFT[option or "rollback"][2]
+    text += f"def test_unmarked(kube):\n    assert cluster_wide(kube)[2] == {shared}\n"
+    project.test(text)
+
+    result = project.run("--kube=envtest", *asked)
+
+    result.assert_outcomes(passed=7)
+
+
+def test_marker_of_a_module_counts_for_its_tests(project: Project) -> None:
+    """As markers do; the closest one wins."""
     project.test(
         "import pytest\npytestmark = pytest.mark.kube(isolation='none')\n" + TWO
     )
@@ -52,21 +102,25 @@ def test_marker_overrides_the_option(project: Project) -> None:
     result.assert_outcomes(passed=1, failed=1)
 
 
-def test_without_isolation_an_operator_watches_all_namespaces(
-    project: Project,
-) -> None:
-    """With it, the test's own: another test's objects are none of its business."""
+def test_operator_watches_what_its_test_has_for_itself(project: Project) -> None:
+    """All namespaces, or the test's own: then others are none of its business."""
     project.test(
         "import pytest\n"
         "WIDGET = {'apiVersion': 'example.com/v1', 'kind': 'Widget', 'metadata':\n"
         "          {'name': 'w', 'namespace': 'kube-public'}, 'spec': {'size': 3}}\n"
         "DONE = 'jsonpath={.status.size}=3'\n"
+        "@pytest.mark.kube(isolation='namespace')\n"
         "def test_isolated(kube, kube_controller):\n"
         "    kube.apply(WIDGET)\n"
         "    own = {**WIDGET, 'metadata': {'name': 'own'}}\n"
         "    kube.apply(own)\n"
         "    kube.wait_for('widget/own', DONE)\n"
         "    assert not kube.get('widget/w', namespace='kube-public').get('status')\n"
+        "@pytest.mark.parametrize('number', [1, 2])\n"
+        "def test_rolled_back(kube, kube_controller, number):\n"
+        "    assert not kube.find('widget/w', namespace='kube-public')\n"
+        "    kube.apply(WIDGET)\n"
+        "    kube.wait_for('widget/w', DONE, namespace='kube-public')\n"
         "@pytest.mark.kube(isolation='none')\n"
         "def test_wide(kube, kube_controller):\n"
         "    kube.apply(WIDGET)\n"
@@ -75,7 +129,7 @@ def test_without_isolation_an_operator_watches_all_namespaces(
 
     result = project.run("--kube=envtest")
 
-    result.assert_outcomes(passed=2)
+    result.assert_outcomes(passed=4)
 
 
 def test_marker_value_that_does_not_exist_is_a_usage_error(project: Project) -> None:
@@ -88,7 +142,7 @@ def test_marker_value_that_does_not_exist_is_a_usage_error(project: Project) -> 
     result.stderr.fnmatch_lines(
         [
             "ERROR: *::test_one: @pytest.mark.kube(isolation='x'): allowed are "
-            "'namespace', 'none'"
+            "'rollback', 'namespace', 'none'"
         ]
     )
 

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pytest_kube.binaries.releases import DEFAULT_VERSION
-from pytest_kube.system.processes import Guardian, kept
+from pytest_kube.system.kept import kept
+from pytest_kube.system.processes import Guardian
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -18,18 +18,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pytest_kube.errors import ClusterError
-from pytest_kube.system import processes
-from pytest_kube.system.processes import (
-    FORMAT,
-    BusyError,
-    Guardian,
-    Kept,
-    end,
-    kept,
-    status,
-    sweep,
-    tail,
-)
+from pytest_kube.system import connection
+from pytest_kube.system.connection import BusyError
+from pytest_kube.system.kept import Kept, end, kept, status
+from pytest_kube.system.processes import FORMAT, Guardian, sweep, tail
 
 from .waiting import is_running, until
 
@@ -613,8 +605,8 @@ def test_nobody_waits_for_one_that_is_about_to_end(tmp_path: Path) -> None:
         guardian.at_end(["cat", str(tmp_path / "fifo")], timeout=10)
         guardian.keep(idle=60, about={})
     with (
-        processes._dial(guardian.directory) as early,
-        processes._dial(guardian.directory) as ending,
+        connection.dial(guardian.directory) as early,
+        connection.dial(guardian.directory) as ending,
     ):
         early.settimeout(2)
         ending.sendall(b'{"id": 1, "do": "end"}\n')
@@ -707,11 +699,11 @@ def test_silence_ends_no_lease(folder: Path) -> None:
 
 def test_end_of_a_child_is_not_reported_to_strangers(folder: Path) -> None:
     """Who only asks gets answers to that, and nothing in between."""
-    with processes._dial(folder) as stranger, stranger.makefile("rb") as lines:
-        processes._exchange(stranger, lines, do="status")
+    with connection.dial(folder) as stranger, stranger.makefile("rb") as lines:
+        connection.exchange(stranger, lines, do="status")
         with Guardian.connect(folder, shared=False) as guardian:
             guardian.stop(guardian.processes()[0])
-            answer = processes._exchange(stranger, lines, do="status")
+            answer = connection.exchange(stranger, lines, do="status")
 
     assert answer == {"id": 0, "leases": 1, "idle_left": None}
 
@@ -929,7 +921,7 @@ def test_long_path_without_a_way_around_is_an_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The text says what to change."""
-    monkeypatch.setattr(processes, "_OPEN_FILES", tmp_path / "missing")
+    monkeypatch.setattr(connection, "_OPEN_FILES", tmp_path / "missing")
     directory = tmp_path / ("long" * 30)
 
     with pytest.raises(ClusterError) as caught:
@@ -959,7 +951,7 @@ def test_long_path_without_a_way_around_is_an_error(
 )
 def test_who_talks_nonsense_harms_nobody(folder: Path, garbage: bytes) -> None:
     """A stranger has no lease, whatever it says or leaves unsaid."""
-    with processes._dial(folder) as stranger:
+    with connection.dial(folder) as stranger:
         with contextlib.suppress(ConnectionError):  # it may well be thrown out
             stranger.sendall(garbage)
         with Guardian.connect(folder, shared=False) as guardian:
@@ -973,7 +965,7 @@ def test_who_talks_nonsense_harms_nobody(folder: Path, garbage: bytes) -> None:
 def test_endless_line_is_not_stored(folder: Path) -> None:
     """The memory of the machine is not for those who never come to the point."""
     with (
-        processes._dial(folder) as stranger,
+        connection.dial(folder) as stranger,
         pytest.raises(ConnectionError),
     ):
         stranger.sendall(b"x" * 20_000_000)
@@ -983,9 +975,9 @@ def test_endless_line_is_not_stored(folder: Path) -> None:
 
 def test_without_a_lease_nothing_can_be_started(folder: Path) -> None:
     """What is started must have an end."""
-    with processes._dial(folder) as stranger, stranger.makefile("rb") as lines:
+    with connection.dial(folder) as stranger, stranger.makefile("rb") as lines:
         answers: list[dict[str, Any]] = [
-            processes._exchange(stranger, lines, do=do, name="x", argv=["true"])
+            connection.exchange(stranger, lines, do=do, name="x", argv=["true"])
             for do in ("start", "stop", "keep", "finally", "fly")
         ]
 
@@ -995,7 +987,7 @@ def test_without_a_lease_nothing_can_be_started(folder: Path) -> None:
 def test_silent_stranger_does_not_prolong_the_idle_time() -> None:
     """Only leases count."""
     keeper = keep(idle=0.2)
-    with processes._dial(keeper.directory) as stranger:
+    with connection.dial(keeper.directory) as stranger:
         keeper.close()
 
         until(lambda: not keeper.directory.exists())
@@ -1007,10 +999,10 @@ def test_user_who_does_not_read_is_dropped() -> None:
     """One that hangs must not hold up the others for longer than a moment."""
     with (
         keep(shared=True) as guardian,
-        processes._dial(guardian.directory) as hanging,
+        connection.dial(guardian.directory) as hanging,
         hanging.makefile("rb") as lines,
     ):
-        processes._exchange(hanging, lines, do="lease", shared=True)
+        connection.exchange(hanging, lines, do="lease", shared=True)
         hanging.setblocking(False)
         question = b'{"id": 1, "do": "status"}\n' * 1000
         with contextlib.suppress(BlockingIOError):

@@ -10,18 +10,19 @@ from dataclasses import asdict, replace
 from importlib.metadata import version as package_version
 from typing import TYPE_CHECKING, Any
 
-from filelock import FileLock
-
 from pytest_kube.binaries.store import cache_folder
 from pytest_kube.controlplane import plane
 from pytest_kube.errors import KubeError, hide_frames
-from pytest_kube.system.processes import FORMAT, BusyError, Guardian, Kept, kept
+from pytest_kube.system.connection import BusyError
+from pytest_kube.system.kept import Kept, kept
+from pytest_kube.system.processes import FORMAT, Guardian
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from contextlib import AbstractContextManager
 
     from pytest_kube.cluster import Cluster
-    from pytest_kube.controlplane.plane import Plan
+    from pytest_kube.controlplane.plan import Plan
     from pytest_kube.settings import Settings
     from pytest_kube.state.rollback import Mark
 
@@ -148,7 +149,9 @@ def _find(key: str) -> Iterator[Kept]:
             yield found
 
 
-def _lock() -> FileLock:
+def _lock() -> AbstractContextManager[object]:
+    from filelock import FileLock
+
     folder = cache_folder(os.environ)
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     return FileLock(folder / "shared-plane.lock", timeout=LOCK_TIMEOUT)

@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import concurrent.futures
 import contextlib
-import hashlib
 import json
 import os
-import re
 import signal
 import socket
 import time
 from dataclasses import dataclass, field
-from textwrap import indent
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from pytest_kube import kubeconfig, manifests
+from pytest_kube import kubeconfig
 from pytest_kube.binaries.store import cache_folder
 from pytest_kube.controlplane import (
     apiserver,
@@ -24,6 +21,8 @@ from pytest_kube.controlplane import (
     kwok,
     scheduler,
 )
+from pytest_kube.controlplane.failures import exited, not_ready
+from pytest_kube.controlplane.memory import contradicted
 from pytest_kube.errors import (
     APIError,
     ClusterError,
@@ -43,8 +42,8 @@ if TYPE_CHECKING:
 
     from pytest_kube.client import Client
     from pytest_kube.cluster import Cluster
-    from pytest_kube.profiles import Profile
-    from pytest_kube.state.etcd import Change, Entry
+    from pytest_kube.controlplane.plan import Plan
+    from pytest_kube.state.etcd import Change
 
 __tracebackhide__ = hide_frames
 
@@ -83,60 +82,7 @@ _WITH_TEMPLATE = (
     "?exclude=poststarthook/rbac/bootstrap-roles"
     "&exclude=poststarthook/scheduling/bootstrap-system-priority-classes"
 )
-_TELLING = re.compile(
-    r"error|unknown|invalid|fail|fatal|panic|denied|not defined|not supported|in use",
-    re.IGNORECASE,
-)
 _PORT_LOST = "address already in use"
-
-
-@dataclass(frozen=True)
-class Plan:
-    """Which control plane to run.
-
-    Attributes:
-        profile: Nodes, feature gates, extra arguments.
-        version: The Kubernetes version of the binaries.
-        binaries: Program name to path.
-        nodes: Whether controller-manager, scheduler and kwok run too.
-        crds: Files and folders with CRDs that it starts with.
-        manifests: Files and folders with what else it starts with.
-    """
-
-    profile: Profile
-    version: str
-    binaries: Mapping[str, Path]
-    nodes: bool
-    crds: tuple[Path, ...] = ()
-    manifests: tuple[Path, ...] = ()
-
-    @property
-    def described(self) -> tuple[object, ...]:
-        """What planes have to have in common to be alike: programs and flags."""
-        profile = self.profile
-        programs = sorted(
-            (n, p.stat().st_size, p.stat().st_mtime) for n, p in self.binaries.items()
-        )
-        return (
-            self.version,
-            programs,
-            profile.nodes if self.nodes else (),
-            profile.feature_gates,
-            profile.runtime_config,
-            profile.extra_args,
-        )
-
-    @property
-    def content(self) -> str:
-        """A digest of the files that the plane starts with; empty for none."""
-        if not self.crds and not self.manifests:
-            return ""
-        digest = hashlib.sha256()
-        for path in (*self.crds, None, *self.manifests):
-            for file in manifests.files(path) if path else ():
-                digest.update(repr((file.name, file.read_bytes())).encode())
-            digest.update(b"\0")
-        return digest.hexdigest()
 
 
 @contextlib.contextmanager
@@ -374,7 +320,7 @@ class Plane:
     def _check(self) -> None:
         for process in self.processes.values():
             if process.exited.done():
-                raise _exited(process, self.plan.profile, "while it was needed")
+                raise exited(process, self.plan.profile, "while it was needed")
 
     def _await(self, name: str, probe: Callable[[], object]) -> None:
         """Wait until *probe* of the component *name* raises nothing."""
@@ -384,7 +330,7 @@ class Plane:
         while (elapsed := time.monotonic() - started) < START_TIMEOUT:
             for process in self.processes.values():
                 if process.exited.done():
-                    raise _exited(process, self.plan.profile)
+                    raise exited(process, self.plan.profile)
             try:
                 probe()
             except (ClusterError, APIError, ConnectionError) as e:
@@ -394,16 +340,7 @@ class Plane:
             concurrent.futures.wait(
                 exits, timeout=0.005, return_when=concurrent.futures.FIRST_COMPLETED
             )
-        process = self.processes[name]
-        log_tail = process.log_tail()
-        raise ComponentNotReadyError(
-            f"{name} runs (pid {process.pid}) but was not ready within {elapsed:.0f} s"
-            f"\n  last answer  {seen}"
-            f"\n  log          {process.log}, which ends:\n{indent(log_tail, '    ')}",
-            component=name,
-            elapsed=elapsed,
-            log_tail=log_tail,
-        )
+        raise not_ready(self.processes[name], elapsed, seen)
 
     # --- certificates -------------------------------------------------------
 
@@ -448,7 +385,7 @@ class Plane:
 
         They stand still while the state is written, or they would act on it before.
         """
-        names = _contradicted(restored, self.etcd.entries)
+        names = contradicted(restored, self.etcd.entries)
         for name in names:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self.processes[name].pid, signal.SIGSTOP)
@@ -458,41 +395,6 @@ class Plane:
         for name in names:
             port = _flag(self.processes[name], "secure-port")
             self._await(name, self._healthz(int(port)))
-
-
-def _contradicted(
-    restored: Sequence[Change], entries: Callable[[str], list[Entry]]
-) -> set[str]:
-    """Name the components whose memory does not fit to objects that are back."""
-    names = set()
-    for change in restored:
-        if change.key.startswith("/registry/endpointslices/"):
-            # The controller refuses slices whose generation it has seen higher.
-            names.add("kube-controller-manager")
-        if change.key.startswith("/registry/pods/") and change.before is not None:
-            nodes = (_at(v, "spec", "nodeName") for v in (change.before, change.after))
-            if len(set(nodes)) > 1:
-                # The scheduler ends itself when a pod is on another node than it was.
-                names.add("kube-scheduler")
-    back = {_at(c.after, "metadata", "uid") for c in restored if c.before is None}
-    owners = {
-        owner["uid"]
-        for entry in (entries("/registry/") if back else ())
-        if b'"ownerReferences"' in entry.value
-        for owner in _at(entry.value, "metadata", "ownerReferences") or ()
-    }
-    if back & owners:
-        # Its garbage collector holds an owner that it saw vanish for absent for ever,
-        # and would delete what it owns.
-        names.add("kube-controller-manager")
-    return names
-
-
-def _at(value: bytes | None, *names: str) -> Any:
-    found = json.loads(value or b"{}")
-    for name in names:
-        found = found.get(name) or {}
-    return found or None
 
 
 def _flag(process: Process, name: str) -> str:
@@ -514,34 +416,6 @@ def _new_pki() -> dict[str, bytes]:
     from pytest_kube.controlplane import certs
 
     return certs.files(SERVERS, USERS)
-
-
-def _exited(
-    process: Process, profile: Profile, when: str = "before it was ready"
-) -> ComponentExitedError:
-    code = process.exited.result()
-    how = f"signal {-code}" if code < 0 else f"exit code {code}"
-    text = f"{process.name} ended with {how} {when}."
-    if extra := profile.extra_args.get(process.name):
-        given = " ".join(f"--{k}={v}" for k, v in extra.items())
-        text += (
-            f"\n  The profile {profile.name!r} gives it extra arguments: {given}"
-            f"\n  Does this version know them? {process.argv[0]} --help lists all."
-        )
-    log_tail = process.log_tail(lines=300)
-    return ComponentExitedError(
-        f"{text}\n  From its log:\n{indent(_telling(log_tail), '    ')}",
-        component=process.name,
-        exit_code=code,
-        log_tail=log_tail,
-    )
-
-
-def _telling(log_tail: str) -> str:
-    """Pick the lines that say what went wrong from a log that may end in usage text."""
-    lines = [line.rstrip() for line in log_tail.splitlines() if line.strip()]
-    telling = [line for line in lines if _TELLING.search(line) and line[:2] != "--"]
-    return "\n".join(line[:400] for line in (telling or lines)[-8:])
 
 
 def _gates(gates: Mapping[str, bool]) -> dict[str, str]:

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 from pytest_kube.binaries.releases import resolve_version
 from pytest_kube.binaries.store import Store
-from pytest_kube.controlplane import kept, plane
+from pytest_kube.controlplane import kept
+from pytest_kube.controlplane.plan import Plan
 from pytest_kube.errors import hide_frames
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ def create(
         version, explicit=settings.binaries, offline=settings.offline, report=report
     )
     binaries = store.require(*PROGRAMS)
-    plan = plane.Plan(
+    plan = Plan(
         profile,
         version,
         binaries,

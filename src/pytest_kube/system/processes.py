@@ -11,7 +11,6 @@ import subprocess
 import sys
 import tempfile
 import threading
-import time
 import warnings
 import weakref
 from concurrent.futures import Future
@@ -23,6 +22,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Self
 
 from pytest_kube.errors import ClusterError, hide_frames
+from pytest_kube.system.connection import (
+    ANSWER_TIMEOUT,
+    dial,
+    take_lease,
+    unreachable,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -33,24 +38,11 @@ __tracebackhide__ = hide_frames
 FORMAT = 1
 """The version of what a guardian is asked and answers; who connects compares it."""
 
-ANSWER_TIMEOUT = 10.0
-"""Seconds in which a guardian answers; starting and killing take milliseconds."""
-
 END_TIMEOUT = 300.0
 """Seconds for the end. Clean-up commands have limits, which the guardian keeps."""
 
 NOT_STARTED = 127
 """The exit code of what could not be started, the one that shells have for it."""
-
-_SOCKET_PATH_LIMIT = 100
-"""Bytes that every system takes as the path of a socket: Linux 107, macOS 103."""
-
-_OPEN_FILES = Path("/proc/self/fd")
-_PAUSE = 0.01
-
-
-class BusyError(ClusterError):
-    """What a guardian keeps is in use by another run."""
 
 
 @dataclass(eq=False)
@@ -86,23 +78,6 @@ def tail(path: Path, lines: int, *, at_most: int = 64 * 1024) -> str:
     except OSError:
         return ""
     return "\n".join(text.splitlines()[-lines:])
-
-
-@dataclass(frozen=True)
-class Kept:
-    """A guardian that lives on without us.
-
-    Attributes:
-        directory: Its folder, for :meth:`Guardian.connect`.
-        about: What :meth:`Guardian.keep` was told.
-        pid: Its process id.
-        format: The :data:`FORMAT` it was made with.
-    """
-
-    directory: Path
-    about: dict[str, Any]
-    pid: int
-    format: int
 
 
 class Guardian:
@@ -141,7 +116,7 @@ class Guardian:
         with contextlib.ExitStack() as stack:
             stack.callback(_await_end, process)
             try:
-                lines, granted = _take_lease(ours, shared=False)
+                lines, granted = take_lease(ours, shared=False)
             except TimeoutError:
                 raise _no_answer(process.pid, ANSWER_TIMEOUT) from None
             except OSError:
@@ -166,10 +141,10 @@ class Guardian:
             ClusterError: There is no guardian any more.
         """
         try:
-            connection = _dial(directory)
-            lines, granted = _take_lease(connection, shared=shared)
+            connection = dial(directory)
+            lines, granted = take_lease(connection, shared=shared)
         except OSError as e:
-            raise _unreachable(directory, e) from e
+            raise unreachable(directory, e) from e
         guardian = cls.__new__(cls)
         guardian._process = None  # noqa: SLF001  # ours
         guardian._begin(connection, lines, granted)  # noqa: SLF001
@@ -431,140 +406,11 @@ def _await_end(process: subprocess.Popen[bytes]) -> None:
         process.wait()
 
 
-def _dial(directory: Path) -> socket.socket:
-    """Connect to the guardian that keeps *directory*.
-
-    Raises:
-        OSError: Nobody answers there.
-        ClusterError: The path is too long, and this system knows no way around.
-    """
-    path = directory / "socket"
-    with contextlib.ExitStack() as stack:
-        if len(os.fsencode(path)) > _SOCKET_PATH_LIMIT:
-            if not _OPEN_FILES.is_dir():
-                raise ClusterError(
-                    f"{path} is longer than the {_SOCKET_PATH_LIMIT} bytes that the "
-                    "path of a socket may have; set TMPDIR to a shorter one"
-                )
-            folder = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-            stack.callback(os.close, folder)
-            path = _OPEN_FILES / str(folder) / "socket"
-        connection = socket.socket(socket.AF_UNIX)
-        try:
-            connection.connect(str(path))
-        except OSError:
-            connection.close()
-            raise
-    return connection
-
-
-def _take_lease(
-    connection: socket.socket, *, shared: bool
-) -> tuple[BinaryIO, dict[str, Any]]:
-    """Return what the guardian says from now on, and what it granted."""
-    with contextlib.ExitStack() as stack:
-        stack.enter_context(connection)
-        lines = stack.enter_context(connection.makefile("rb"))
-        granted = _exchange(connection, lines, do="lease", shared=shared)
-        if "error" in granted:
-            kind = BusyError if granted.get("busy") else ClusterError
-            raise kind(granted["error"])
-        connection.settimeout(None)
-        stack.pop_all()
-    return lines, granted
-
-
-def _exchange(
-    connection: socket.socket,
-    lines: BinaryIO,
-    timeout: float = ANSWER_TIMEOUT,
-    **message: Any,
-) -> dict[str, Any]:
-    """Ask for one thing, and return the answer."""
-    connection.settimeout(timeout)
-    connection.sendall(json.dumps({"id": 0, **message}).encode() + b"\n")
-    line = lines.readline()
-    if not line:
-        raise ConnectionResetError("it closed the connection")
-    answer: dict[str, Any] = json.loads(line)
-    return answer
-
-
 def _no_answer(pid: int, timeout: float) -> ClusterError:
     return ClusterError(
         f"the guardian process {pid} gave no answer within {timeout:.0f} s; is the "
         f"machine overloaded, or is {tempfile.gettempdir()} not writable?"
     )
-
-
-def _unreachable(directory: Path, reason: OSError) -> ClusterError:
-    return ClusterError(f"no guardian can be reached in {directory}: {reason}")
-
-
-def kept() -> list[Kept]:
-    """Return the living guardians of this user that keep something."""
-    found = []
-    for folder in sorted(Path(tempfile.gettempdir()).glob("pytest-kube-*")):
-        # Damaged, or gone meanwhile, or another user's.
-        with contextlib.suppress(OSError, ValueError):
-            content = json.loads((folder / "kept.json").read_bytes())
-            match content:
-                case {"format": int(version), "about": dict(about), "pid": int(pid)}:
-                    if folder.stat().st_uid == os.getuid() and _is_guarded(folder):
-                        found.append(Kept(folder, about, pid, version))
-    return found
-
-
-def _is_guarded(folder: Path) -> bool:
-    import fcntl
-
-    with (folder / "lock").open("r") as lock:
-        try:
-            # Shared: two who look at the same time are no guardians.
-            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-    return False
-
-
-def status(directory: Path) -> dict[str, Any]:
-    """Tell how a kept guardian is used: ``leases``, and ``idle_left`` if there is none.
-
-    Raises:
-        ClusterError: There is no guardian any more.
-    """
-    try:
-        with _dial(directory) as connection, connection.makefile("rb") as lines:
-            answer = _exchange(connection, lines, do="status")
-    except OSError as e:
-        raise _unreachable(directory, e) from e
-    return {key: answer[key] for key in ("leases", "idle_left")}
-
-
-def end(directory: Path) -> bool:
-    """End a kept guardian whoever has a lease; return whether there was one.
-
-    Raises:
-        ClusterError: Its folder is still there after a while.
-    """
-    try:
-        connection = _dial(directory)
-    except OSError:
-        return False
-    deadline = time.monotonic() + END_TIMEOUT
-    # One that is about to end by itself does not answer any more.
-    with (
-        contextlib.suppress(OSError),
-        connection,
-        connection.makefile("rb") as lines,
-    ):
-        _exchange(connection, lines, END_TIMEOUT, do="end")
-    while directory.exists():
-        if time.monotonic() >= deadline:
-            raise ClusterError(f"the guardian in {directory} does not end")
-        sweep()  # it may be killed meanwhile
-        time.sleep(_PAUSE)
-    return True
 
 
 def sweep() -> None:
