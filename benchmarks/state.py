@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from children import Bench
+
     from pytest_kube.cluster import Cluster
 
 CHANGES = 2000
@@ -109,7 +110,7 @@ def _as_a_test_does(ours: Cluster, namespace: str) -> Kube:
 def _delete(kube: Kube) -> float:
     """Delete a namespace by the API, until it is gone; return the seconds."""
     began = time.monotonic()
-    for obj in kube.list("things0.bench.example.com"):
+    for obj in kube.list("thing0s.bench.example.com"):
         kube.patch(obj, {"metadata": {"finalizers": None}})
     kube.delete(f"namespace/{kube.namespace}", timeout=60)
     return since(began)

@@ -27,7 +27,6 @@ from pytest_kube.system.processes import Guardian
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
-    from pathlib import Path
 
 A, B, C, D = (f"/registry/configmaps/default/{name}" for name in "abcd")
 LEASE = f"{NOT_STATE[0]}xyz"
@@ -312,9 +311,7 @@ def test_rollback_is_one_transaction(etcd: Etcd, state: State) -> None:
     assert revision(etcd) == before + 1
 
 
-def test_rollback_of_what_is_as_it_was_writes_nothing(
-    etcd: Etcd, state: State
-) -> None:
+def test_rollback_of_what_is_as_it_was_writes_nothing(etcd: Etcd, state: State) -> None:
     """Changed and changed back, created and deleted, deleted and made the same."""
     put(etcd, {A: b"1", B: b"1"})
     mark = state.mark()
@@ -741,9 +738,7 @@ OPERATIONS = st.one_of(
 )
 
 
-def as_it_should_be(
-    then: dict[str, bytes], now: dict[str, bytes]
-) -> dict[str, bytes]:
+def as_it_should_be(then: dict[str, bytes], now: dict[str, bytes]) -> dict[str, bytes]:
     """Return the state after a rollback, by the rules of the module."""
     result = {k: v for k, v in then.items() if k.startswith("/registry/configmaps")}
     if LEASE in now:
