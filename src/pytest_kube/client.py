@@ -33,6 +33,9 @@ if TYPE_CHECKING:
 
 __tracebackhide__ = hide_frames
 
+FIELD_MANAGER = "pytest-kube"
+"""What managedFields call us."""
+
 REQUEST_TIMEOUT = 30.0
 """Seconds for one request that is not a watch."""
 

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import re
-import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
-from pytest_kube import manifests
+from pytest_kube import crds, manifests
+from pytest_kube.client import FIELD_MANAGER
 from pytest_kube.errors import (
     APIError,
     ClusterError,
     ConflictError,
     ManifestError,
-    NotFoundError,
     hide_frames,
 )
 
@@ -31,12 +30,7 @@ if TYPE_CHECKING:
 
 __tracebackhide__ = hide_frames
 
-FIELD_MANAGER = "pytest-kube"
-CRD_TIMEOUT = 30.0
-"""Seconds until a new CRD is served; a server under load has needed ten."""
-
 _UNDECLARED = re.compile(r"(\.\S+): field not declared in schema")
-_CRDS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
 
 
 class Provider(Protocol):
@@ -135,9 +129,11 @@ class Cluster:
         self._crds, self._installed = self._noted[mark]
         self._crds = dict(self._crds)
         prefix = "/registry/apiextensions.k8s.io/customresourcedefinitions/"
-        crds = {k.removeprefix(prefix): v for k, v in written.items() if prefix in k}
-        if crds:
-            self._await_discovery({name: v is not None for name, v in crds.items()})
+        names = {k.removeprefix(prefix): v for k, v in written.items() if prefix in k}
+        if names:
+            crds.await_discovery(
+                self.client, {name: v is not None for name, v in names.items()}
+            )
         self.check()
 
     def release(self, mark: Mark) -> None:
@@ -153,44 +149,29 @@ class Cluster:
             )
         return self.state
 
-    def _await_discovery(self, expected: Mapping[str, bool]) -> None:
-        """Wait until discovery lists these kinds, by the names of CRDs, or does not."""
-        deadline = time.monotonic() + CRD_TIMEOUT
-        while time.monotonic() < deadline:
-            served = {r.full_name for r in self.client.resources(refresh=True)}
-            if all((name in served) is there for name, there in expected.items()):
-                return
-            time.sleep(0.004)
-        raise ClusterError(
-            f"{self.name}: after a rollback, discovery was still wrong about "
-            f"{', '.join(expected)} after {CRD_TIMEOUT:.0f} s"
-        )
-
-    def install(self, crds: Sequence[Path], applied: Sequence[Path]) -> None:
+    def install(self, crd_files: Sequence[Path], applied: Sequence[Path]) -> None:
         """Install CRDs, then apply manifests in the order that they need.
 
         What was installed last is not installed again.
 
         Args:
-            crds: Files and folders, for :meth:`install_crds`.
+            crd_files: Files and folders, for :meth:`install_crds`.
             applied: Files and folders with manifests.
         """
-        asked = (tuple(crds), tuple(applied))
+        asked = (tuple(crd_files), tuple(applied))
         if asked == self._installed:
             return
-        self.install_crds(crds)
+        self.install_crds(crd_files)
         for path in applied:
             objects = manifests.install_order(manifests.load(path))
             self.apply(objects, namespace="default", source=str(path))
         self._installed = asked
 
-    def loaded(self, crds: Sequence[Path], applied: Sequence[Path]) -> None:
+    def loaded(self, crd_files: Sequence[Path], applied: Sequence[Path]) -> None:
         """Note that the state holds these already; wait until the CRDs are served."""
-        self._installed = (tuple(crds), tuple(applied))
-        deadline = time.monotonic() + CRD_TIMEOUT
-        if crds:
-            for crd in self.client.request("GET", _CRDS)["items"]:
-                self._await_crd(crd, deadline)
+        self._installed = (tuple(crd_files), tuple(applied))
+        if crd_files:
+            self._await_crds(self.client.request("GET", crds.PATH)["items"])
 
     def install_crds(self, paths: Iterable[Path]) -> None:
         """Install the CRDs in files and folders, and wait until they can be used.
@@ -204,110 +185,27 @@ class Cluster:
             ClusterError: A CRD of that name with other content is installed already,
                 or the API server did not serve it in time.
         """
-        crds: dict[str, dict[str, Any]] = {}
+        found: dict[str, dict[str, Any]] = {}
+        files: dict[str, Path] = {}
         for path in paths:
             for crd in manifests.load(path):
                 manifests.check_crd(crd, path)
                 name = crd["metadata"]["name"]
-                if crds.setdefault(name, crd) != crd:
+                if found.setdefault(name, crd) != crd:
                     raise ManifestError(
                         f"CRD {name} stands in two files with different content",
                         source=path,
                     )
-                if self._crds.get(name) != crd:
-                    self._create_crd(crd, path)
-        new = {n: c for n, c in crds.items() if self._crds.get(n) != c}
-        deadline = time.monotonic() + CRD_TIMEOUT
-        for crd in new.values():
-            self._await_crd(crd, deadline)
+                files[name] = path
+        new = {name: crd for name, crd in found.items() if self._crds.get(name) != crd}
+        crds.create(self.client, [(crd, files[name]) for name, crd in new.items()])
+        self._await_crds(new.values())
         self._crds.update(new)
 
-    def _create_crd(self, crd: dict[str, Any], source: Path) -> None:
-        name = crd["metadata"]["name"]
-        strict = {"fieldManager": FIELD_MANAGER, "fieldValidation": "Strict"}
-        try:
-            self.client.request("POST", _CRDS, query=strict, body=crd)
-        except ConflictError:
-            there = self.client.request("GET", f"{_CRDS}/{name}")
-            metadata = {
-                "name": name,
-                "resourceVersion": there["metadata"]["resourceVersion"],
-            }
-            ours = self.client.request(
-                "PUT",
-                f"{_CRDS}/{name}",
-                query={**strict, "dryRun": "All"},
-                body={**crd, "metadata": metadata},
-            )
-            if ours["spec"] != there["spec"]:
-                raise ClusterError(
-                    f"CRD {name} from {source} is installed already, with other "
-                    "content; delete the one in the cluster, or name only one file"
-                ) from None
-        except APIError as e:
-            raise ManifestError(
-                f"the API server refuses CRD {name}: {e.details.get('message', e)}",
-                source=source,
-            ) from e
-
-    def _await_crd(self, crd: Mapping[str, Any], deadline: float) -> None:
-        name, spec = crd["metadata"]["name"], crd["spec"]
-        established = False
-        missing = "status condition Established"
-        served = [v["name"] for v in spec["versions"] if v.get("served")]
-        plural = spec["names"]["plural"]
-        while time.monotonic() < deadline:
-            if not established:
-                established = self._established(name)
-            else:
-                lacks = (self._unserved(spec["group"], v, plural) for v in served)
-                missing = next(filter(None, lacks), "")
-                if not missing:
-                    return
-            time.sleep(0.004)
-        raise ClusterError(
-            f"CRD {name} was not ready within {CRD_TIMEOUT:.0f} s: no {missing}. "
-            f"kubectl get crd {name} -o yaml tells more, so does the API server's log: "
-            f"{self.logs.get('kube-apiserver', 'not collected')}"
-        )
-
-    def _established(self, name: str) -> bool:
-        crd = self.client.request("GET", f"{_CRDS}/{name}")
-        conditions = crd.get("status", {}).get("conditions") or []
-        state = {c["type"]: c for c in conditions}
-        if state.get("NamesAccepted", {}).get("status") == "False":
-            raise ClusterError(
-                f"CRD {name} is not accepted: {state['NamesAccepted']['message']}"
-            )
-        if state.get("Established", {}).get("status") != "True":
-            return False
-        if self.single_apiserver:
-            # The API server holds the first create of a kind whose CRD was established
-            # less than 2 s ago, for other API servers' sake. There is none.
-            for condition in conditions:
-                condition["lastTransitionTime"] = "2020-01-01T00:00:00Z"
-            self.client.patch(
-                f"{_CRDS}/{name}/status",
-                {"status": {"conditions": conditions}},
-                type_="merge",
-            )
-        return True
-
-    def _unserved(self, group: str, version: str, plural: str) -> str:
-        """Say what is still missing before objects can be created, if anything is."""
-        path = f"/apis/{group}/{version}"
-        try:
-            listed = self.client.request("GET", path)["resources"]
-            if plural not in {r["name"] for r in listed}:
-                return f"{plural} in discovery of {path}"
-            self.client.request("GET", f"{path}/{plural}", query={"limit": "1"})
-        except NotFoundError:
-            return f"answer from {path}/{plural}"
-        found = self.client.resources(refresh=True)
-        key = (group, version, plural)
-        if key not in {(r.group, r.version, r.plural) for r in found}:
-            return f"{plural}.{group} in aggregated discovery"
-        return ""
+    def _await_crds(self, established: Iterable[Mapping[str, Any]]) -> None:
+        log = self.logs.get("kube-apiserver")
+        single = self.single_apiserver
+        crds.await_served(self.client, list(established), single=single, log=log)
 
     def apply(
         self, objects: Iterable[Mapping[str, Any]], *, namespace: str, source: str = ""
@@ -338,5 +236,5 @@ class Cluster:
                 e.args = (f"applying {what}: {found}{e}",)
                 raise
             if manifests.is_crd(obj):
-                self._await_crd(obj, time.monotonic() + CRD_TIMEOUT)
+                self._await_crds([obj])
         return applied

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
 from pytest_kube import conditions, manifests
-from pytest_kube.cluster import FIELD_MANAGER
+from pytest_kube.client import FIELD_MANAGER
 from pytest_kube.errors import NotFoundError, hide_frames
 from pytest_kube.history import History, Selection, read
 from pytest_kube.objects import Object

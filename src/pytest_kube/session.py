@@ -26,7 +26,7 @@ from pytest_kube.errors import (
 from pytest_kube.settings import read
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Collection, Iterator
     from pathlib import Path
 
     from pytest_kube.cluster import Cluster, Provider
@@ -214,7 +214,7 @@ class Session:
 
         cluster = self.cluster()
         self._tests += scope == "function"
-        self._check_nesting(scope)
+        self._check_nesting(scope, getattr(node, "fixturenames", ()))
         isolation = self._isolation(cluster, node)
         lent = _Lent(scope, cluster.mark() if cluster.state else None, self._renewals)
         self._lent.append(lent)
@@ -243,8 +243,14 @@ class Session:
             if lent.mark and lent.renewals == self._renewals:
                 self._give_back(cluster, lent.mark, back=isolation == "rollback")
 
-    def _check_nesting(self, scope: str) -> None:
-        """Refuse what a rollback would break: wider handles after narrower ones."""
+    def _check_nesting(self, scope: str, used: Collection[str]) -> None:
+        """Refuse what a rollback would break, and what a lost cluster has broken.
+
+        Args:
+            scope: Of the fixture that is asked for.
+            used: The fixtures of the test; one that uses none of a wider scope does
+                not miss what they had made.
+        """
         for lent in self._lent:
             if SCOPES.index(lent.scope) >= SCOPES.index(scope):
                 raise SettingsError(
@@ -252,7 +258,7 @@ class Session:
                     "use, whose rollback would undo it; ask for it by a fixture or "
                     "an argument, not by getfixturevalue in the middle of a test"
                 )
-            if lent.renewals != self._renewals:
+            if lent.renewals != self._renewals and _NAMES[lent.scope] in used:
                 raise ClusterError(
                     f"what {_NAMES[lent.scope]} made is gone: the cluster was lost in "
                     "an earlier test, whose error says why, and this is a new one"

@@ -78,9 +78,9 @@ class Etcd:
             ssl_context=tls, retries=False, maxsize=_WATCHES + 1
         )
 
-    def check_health(self) -> None:
-        """Raise ClusterError unless the server has a leader and answers."""
-        answer = self._send("GET", "/health", timeout=1.0)
+    def check_health(self, *, timeout: float = 1.0) -> None:
+        """Raise ClusterError unless the server has a leader, answers, and has space."""
+        answer = self._send("GET", "/health", timeout=timeout)
         if answer.get("health") != "true":
             raise ClusterError(f"{self._url} is not healthy: {answer}")
 
@@ -307,8 +307,9 @@ def _entries(answer: Mapping[str, Any]) -> list[Entry]:
 def _message(text: str) -> str:
     """Return what etcd says went wrong, of an answer that may be JSON."""
     try:
-        return str(json.loads(text)["message"])
-    except (ValueError, KeyError, TypeError):
+        answer = json.loads(text)
+        return str(answer.get("message") or answer["reason"])
+    except (ValueError, KeyError, TypeError, AttributeError):
         return text.strip()
 
 

@@ -44,6 +44,9 @@ values stay; new ones go, and missing ones come back."""
 EVENTS = "/registry/events/"
 """They expire by themselves, and are counted up by who emitted them. New ones go."""
 
+STAYS = (*NOT_STATE, HEARTBEATS, EVENTS)
+"""Keys that never get back the value they had."""
+
 NODES = "/registry/minions/"
 """A node of which nothing but the time of a heartbeat differs stays as it is."""
 
@@ -139,12 +142,13 @@ class State:
     def mark(self) -> Mark:
         """Remember the state as it is now. Release the mark when it is of no use."""
         revision, count = self._etcd.count(PREFIX)
-        if self._last and self._last.revision < revision:
-            self._sweep(self._last)
-        if self._components and not (self._last and self._last.revision == revision):
-            # Components may be at work for what was made since.
-            self.settle(RESTLESS, MARK_TIMEOUT)
-        revision, count = self._etcd.count(PREFIX)
+        if self._last is None or self._last.revision < revision:
+            if self._last:
+                self._sweep(self._last)
+            if self._components:
+                # They may be at work for what was made since.
+                self.settle(RESTLESS, MARK_TIMEOUT)
+            revision, count = self._etcd.count(PREFIX)
         self._last = None
         mark = Mark(revision, count, revision)
         self._marks.append(mark)
@@ -211,6 +215,8 @@ class State:
                 break
             self._pause.wait(0.001)
             newest, count = self._etcd.count(PREFIX)
+        # Where etcd is full, it still deletes, but nobody could write any more.
+        self._etcd.check_health(timeout=SETTLE_TIMEOUT)
         mark.revision, mark.count, mark.differed = newest, count, {}
         self._last = mark
         return written
@@ -263,12 +269,14 @@ class State:
     def settle(self, quiet: float, timeout: float) -> None:
         """Wait until nobody has written for *quiet* seconds, at most *timeout*."""
         started = last = time.monotonic()
-        seen = 0
+        seen, _ = self._etcd.count(PREFIX)
         while (now := time.monotonic()) - last < quiet and now - started < timeout:
-            newest, _ = self._etcd.count(PREFIX)
-            if newest != seen:
-                seen, last = newest, now
             self._pause.wait(quiet / 20)
+            changed = self._etcd.changed(PREFIX, seen)
+            beats = [e for e in changed.entries if e.key.startswith(STAYS)]
+            if changed.revision - seen > len(beats):
+                last = time.monotonic()
+            seen = changed.revision
 
     def _look(self, mark: Mark, after: int, ours: int) -> _Look:
         """Find what differs from *mark*, of what was written after a revision.
@@ -312,9 +320,8 @@ class State:
         values: dict[str, bytes | None] = {
             key: None for key in created if not key.startswith(NOT_STATE)
         }
-        stays = (*NOT_STATE, EVENTS)
-        older = {key for key in older if not key.startswith((*stays, HEARTBEATS))}
-        older |= {key for key in missing if not key.startswith(stays)}
+        older = {key for key in older if not key.startswith(STAYS)}
+        older |= {key for key in missing if not key.startswith((*NOT_STATE, EVENTS))}
         current = self._etcd.values(older, revision=changed.revision)
         restored = [
             Change(changed.revision, key, current.get(key), value)

@@ -26,7 +26,7 @@ FORMAT = 3
 """Raised when what a template holds changes; older ones are then not found."""
 
 KEPT = 20
-"""How many templates stay; each is half a megabyte."""
+"""How many templates stay, those used last; each is half a megabyte."""
 
 DAY = 24 * 3600.0
 VALID = (-DAY, 300 * DAY)
@@ -93,6 +93,8 @@ class Template:
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             usable = False
         if usable:
+            with contextlib.suppress(OSError):
+                os.utime(self.path)  # those that are used longest ago go first
             return content
         self.discard()
         return None
@@ -113,7 +115,7 @@ class Template:
             with os.fdopen(os.open(new, flags, 0o600), "w") as file:
                 file.write(stored)
             new.replace(self.path)
-            kept = sorted(self.path.parent.glob("*.json"), key=_last_written)
+            kept = sorted(self.path.parent.glob("*.json"), key=_last_used)
             for old in kept[:-KEPT]:
                 old.unlink(missing_ok=True)
 
@@ -123,7 +125,7 @@ class Template:
             self.path.unlink(missing_ok=True)
 
 
-def _last_written(path: Path) -> float:
+def _last_used(path: Path) -> float:
     return path.stat().st_mtime
 
 
