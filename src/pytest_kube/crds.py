@@ -31,6 +31,8 @@ PATH = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
 
 _AT_ONCE = 8
 _PAUSE = 0.004
+_NAMES_AFTER = 0.5
+_LONG_AGO = "2020-01-01T00:00:00Z"
 
 
 def create(client: Client, crds: Sequence[tuple[dict[str, Any], Path]]) -> None:
@@ -98,10 +100,12 @@ def await_served(
     if not crds:
         return
     deadline = time.monotonic() + TIMEOUT
-    with ThreadPoolExecutor(_AT_ONCE) as pool:
-        late = list(pool.map(lambda c: _served(client, c, deadline, single), crds))
     names = {crd["metadata"]["name"]: True for crd in crds}
-    missing = next(filter(None, late), None) or _undiscovered(client, names, deadline)
+    missing = _unserved(client, crds, deadline)
+    if not missing:
+        with ThreadPoolExecutor(_AT_ONCE) as pool:
+            list(pool.map(lambda crd: _open(client, crd, single=single), crds))
+        missing = _undiscovered(client, names, deadline)
     if missing:
         name, what = missing
         raise ClusterError(
@@ -138,63 +142,67 @@ def _undiscovered(
         time.sleep(_PAUSE)
 
 
-def _served(
-    client: Client,
-    crd: Mapping[str, Any],
-    deadline: float,
-    single: bool,  # noqa: FBT001
+def _unserved(
+    client: Client, crds: Sequence[Mapping[str, Any]], deadline: float
 ) -> tuple[str, str] | None:
-    """Wait until a CRD is established and served; return what is missing in the end."""
-    name, spec = crd["metadata"]["name"], crd["spec"]
-    versions = [v["name"] for v in spec["versions"] if v.get("served")]
-    established, missing = False, "status condition Established"
-    while time.monotonic() < deadline:
-        if not established:
-            established = _established(client, name, single)
-        else:
-            plural = spec["names"]["plural"]
-            lacks = (_unserved(client, spec["group"], v, plural) for v in versions)
-            missing = next(filter(None, lacks), "")
-            if not missing:
-                return None
+    """Wait until all are served; return what is not in the end.
+
+    What is established is served by its group, for which one request is enough.
+    """
+    wanted = {
+        (f"/apis/{crd['spec']['group']}/{version['name']}", crd["metadata"]["name"])
+        for crd in crds
+        for version in crd["spec"]["versions"]
+        if version.get("served")
+    }
+    check_names = time.monotonic() + _NAMES_AFTER
+    while True:
+        for path in {path for path, _ in wanted}:
+            served = _listed(client, path)
+            wanted -= {(p, n) for p, n in wanted if p == path and _plural(n) in served}
+        now = time.monotonic()
+        if not wanted:
+            return None
+        path, name = min(wanted)
+        if now >= deadline:
+            return name, f"{_plural(name)} in discovery of {path}"
+        if now >= check_names:
+            check_names = now + _NAMES_AFTER
+            _check_names(client, name)
         time.sleep(_PAUSE)
-    return name, missing
 
 
-def _established(client: Client, name: str, single: bool) -> bool:  # noqa: FBT001
-    crd = client.request("GET", f"{PATH}/{name}")
-    conditions = crd.get("status", {}).get("conditions") or []
-    state = {c["type"]: c for c in conditions}
-    if state.get("NamesAccepted", {}).get("status") == "False":
-        raise ClusterError(
-            f"CRD {name} is not accepted: {state['NamesAccepted']['message']}"
-        )
-    if state.get("Established", {}).get("status") != "True":
-        return False
-    if single and any(c["lastTransitionTime"] > _LONG_AGO for c in conditions):
+def _listed(client: Client, path: str) -> set[str]:
+    try:
+        return {r["name"] for r in client.request("GET", path)["resources"]}
+    except NotFoundError:
+        return set()
+
+
+def _plural(name: str) -> str:
+    return name.partition(".")[0]
+
+
+def _check_names(client: Client, name: str) -> None:
+    for condition in client.request("GET", f"{PATH}/{name}")["status"]["conditions"]:
+        if condition["type"] == "NamesAccepted" and condition["status"] == "False":
+            raise ClusterError(f"CRD {name} is not accepted: {condition['message']}")
+
+
+def _open(client: Client, crd: Mapping[str, Any], *, single: bool) -> None:
+    """See to it that the first object can be created at once."""
+    path = f"{PATH}/{crd['metadata']['name']}"
+    conditions = client.request("GET", path)["status"]["conditions"]
+    if single and any(c["lastTransitionTime"] != _LONG_AGO for c in conditions):
         # The API server holds the first create of a kind whose CRD was established
         # less than 2 s ago, for other API servers' sake. There is none.
-        for condition in conditions:
-            condition["lastTransitionTime"] = _LONG_AGO
-        client.patch(
-            f"{PATH}/{name}/status",
-            {"status": {"conditions": conditions}},
-            type_="merge",
-        )
-    return True
-
-
-_LONG_AGO = "2020-01-01T00:00:00Z"
-
-
-def _unserved(client: Client, group: str, version: str, plural: str) -> str:
-    """Say what is still missing before objects can be created, if anything is."""
-    path = f"/apis/{group}/{version}"
-    try:
-        listed = client.request("GET", path)["resources"]
-        if plural not in {r["name"] for r in listed}:
-            return f"{plural} in discovery of {path}"
-        client.request("GET", f"{path}/{plural}", query={"limit": "1"})
-    except NotFoundError:
-        return f"answer from {path}/{plural}"
-    return ""
+        old = [{**c, "lastTransitionTime": _LONG_AGO} for c in conditions]
+        patch = {"status": {"conditions": old}}
+        client.patch(f"{path}/status", patch, type_="merge")
+    spec = crd["spec"]
+    for version in spec["versions"]:
+        if version.get("served"):
+            served = (
+                f"/apis/{spec['group']}/{version['name']}/{spec['names']['plural']}"
+            )
+            client.request("GET", served, query={"limit": "1"})

@@ -253,10 +253,16 @@ class Session:
         """
         for lent in self._lent:
             if SCOPES.index(lent.scope) >= SCOPES.index(scope):
+                inner = _NAMES[lent.scope]
+                remedy = (
+                    "ask for it by a fixture or an argument, not by getfixturevalue in "
+                    "the middle of a test"
+                    if lent.scope == "function"
+                    else f"the first test that uses {inner} has to use it, too"
+                )
                 raise SettingsError(
-                    f"{_NAMES[scope]} was asked for while {_NAMES[lent.scope]} was in "
-                    "use, whose rollback would undo it; ask for it by a fixture or "
-                    "an argument, not by getfixturevalue in the middle of a test"
+                    f"{_NAMES[scope]} was asked for while {inner} was in use, whose "
+                    f"rollback would undo it; {remedy}"
                 )
             if lent.renewals != self._renewals and _NAMES[lent.scope] in used:
                 raise ClusterError(
@@ -344,8 +350,8 @@ class Session:
         able = "rollback" in cluster.capabilities and not self.settings.share
         if asked == "rollback" and not able:
             raise SettingsError(
-                f"isolation by rollback: a {cluster.name} cannot, for its etcd is out "
-                "of reach; take namespace, or a cluster of kwok or envtest"
+                f"isolation by rollback: the {cluster.name} cannot, for its etcd is "
+                "out of reach; take namespace, or a cluster of kwok or envtest"
             )
         return str(asked or ("rollback" if able else "namespace"))
 

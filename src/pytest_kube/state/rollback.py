@@ -65,6 +65,10 @@ QUIET, RESTLESS = 0.005, 0.02
 """Seconds without a write of anybody's, after which a rollback counts as settled; the
 second one when somebody was seen writing meanwhile, for then more may follow."""
 
+FOREIGN = 0.1
+"""And when it was none of the components, which answer at once or not at all: a thread
+of the test, for example, which goes on at its own pace."""
+
 QUIET_SHARE = 0.5
 """Or this share of the time that the rollback took: what was much is noticed late."""
 
@@ -200,9 +204,11 @@ class State:
                 if values:
                     if rounds and began > deadline:
                         raise RollbackError(_restless(values))
-                    rounds += 1
                     if after > (ours or at_first):
-                        quiet = RESTLESS
+                        quiet = max(quiet, RESTLESS)
+                    if rounds and self._is_foreign(look):
+                        quiet = max(quiet, FOREIGN)
+                    rounds += 1
                     ours = self._write(look)
                     if ours == after + 1:  # nobody wrote between look and write
                         after = ours
@@ -226,6 +232,16 @@ class State:
             with self._components.refreshed(look.restored):
                 return self._etcd.write(look.values)
         return self._etcd.write(look.values)
+
+    def _is_foreign(self, look: _Look) -> bool:
+        """Say whether somebody else than a component wrote, since our last write."""
+        if self._components is None:
+            return True
+        then = {change.key: change.after for change in look.restored}
+        found = self._etcd.values(look.values, revision=look.revision)
+        return any(
+            _foreign(value) != _foreign(then.get(key)) for key, value in found.items()
+        )
 
     def _without_progress(self, look: _Look, ours: int) -> _Look:
         """Leave out what components insist on, since our last write.
@@ -381,6 +397,12 @@ def _by_component(value: bytes) -> bool:
     """Say whether nobody but components of the control plane has written an object."""
     managers = {m.get("manager") for m in _metadata(value).get("managedFields") or ()}
     return bool(managers) and managers <= MANAGERS
+
+
+def _foreign(value: bytes | None) -> list[Any]:
+    """Return what managedFields tell of others than the components."""
+    managed = _metadata(value or b"").get("managedFields") or ()
+    return [entry for entry in managed if entry.get("manager") not in MANAGERS]
 
 
 def _metadata(value: bytes) -> dict[str, Any]:
