@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import os
 import platform
+import signal
 import sys
 import tempfile
 from pathlib import Path
@@ -61,6 +62,8 @@ def main() -> int:
         parser.error(f"--only: {', '.join(unknown)}: no such row")
     if arguments.runs < 1:
         parser.error("--runs: at least 1")
+    # Ended by others, too, it takes along what it started.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     binaries = Store(DEFAULT_VERSION).require(*PROGRAMS)
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         paths = Path(folder)

@@ -99,9 +99,11 @@ class Bench:
             )
             timer = threading.Timer(deadline, process.kill)
             timer.start()
-            with process:
-                seconds = _listen(process, began, mark)
-            timer.cancel()
+            try:
+                with process:
+                    seconds = _listen(process, began, mark)
+            finally:
+                timer.cancel()
             if process.returncode:
                 errors.seek(0)
                 raise ChildError(
@@ -114,6 +116,7 @@ class Bench:
     # --- the peers ----------------------------------------------------------
 
     def ours(self, provider: str, nodes: int, *task: str) -> list[str]:
+        """Return the command that starts a cluster of ours, and does a task on it."""
         return [sys.executable, STARTER, provider, str(nodes), *task]
 
     def kwokctl(self, nodes: int, *task: str) -> list[str] | None:
@@ -199,20 +202,33 @@ def _found_kwokctl() -> str | None:
 
 def _listen(process: subprocess.Popen[str], began: float, mark: str) -> dict[str, Any]:
     seconds: dict[str, Any] = {}
-    for line in process.stdout or ():
-        word = line.strip()
-        if word.startswith("{"):
-            seconds |= json.loads(word)
-        elif word == "weigh":
-            # The starter itself is no part of the cluster.
-            seconds["memory"] = memory(mark, but=process.pid)
-            process.stdin.write("\n")  # type: ignore[union-attr]
-            process.stdin.flush()  # type: ignore[union-attr]
-        else:
-            seconds[word] = time.monotonic() - began
+    try:
+        for line in process.stdout or ():
+            _note(line.strip(), seconds, process, began, mark)
+    except BaseException:
+        process.kill()  # else it would be waited for
+        raise
     if "stopped" in seconds:
         seconds["stop"] = seconds["stopped"] - seconds["stopping"]
     return seconds
+
+
+def _note(
+    word: str,
+    seconds: Measured,
+    process: subprocess.Popen[str],
+    began: float,
+    mark: str,
+) -> None:
+    if word.startswith("{"):
+        seconds |= json.loads(word)
+    elif word == "weigh":
+        # The starter itself is no part of the cluster.
+        seconds["memory"] = memory(mark, but=process.pid)
+        process.stdin.write("\n")  # type: ignore[union-attr]
+        process.stdin.flush()  # type: ignore[union-attr]
+    else:
+        seconds[word] = time.monotonic() - began
 
 
 # --- processes by a mark in their environment -------------------------------

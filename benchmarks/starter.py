@@ -150,9 +150,13 @@ def crds(started: Started, one: str, ten: str) -> None:
 
 
 def all_nodes(started: Started, wanted: str) -> None:
-    patiently(lambda: check_nodes(started.client, int(wanted)), seconds=200)
-    say("nodes")
-    first_pod(started)
+    """Run a pod as soon as a node takes it; tell when the last node is Ready."""
+    with ThreadPoolExecutor() as threads:
+        pod = threads.submit(first_pod, started)
+        ready = lambda: check_nodes(started.client, int(wanted))  # noqa: E731
+        patiently(ready, BRING_UP, pause=0.1)
+        say("nodes")
+        pod.result()
 
 
 def many_pods(started: Started, wanted: str) -> None:
@@ -160,7 +164,8 @@ def many_pods(started: Started, wanted: str) -> None:
     from objects import pod
 
     client = started.client
-    patiently(lambda: check_nodes(client, int(wanted)), seconds=200)
+    patiently(lambda: check_nodes(client, int(wanted)), BRING_UP, pause=0.1)
+    patiently(lambda: check_untainted(client), BRING_UP, pause=0.1)
     mark = started.cluster.mark() if started.cluster else None
     first_account(client)
     began = time.monotonic()
@@ -183,7 +188,8 @@ def deployed_pods(started: Started, wanted: str) -> None:
 
     assert started.cluster is not None  # noqa: S101  # for the type checker
     client = started.client
-    patiently(lambda: check_nodes(client, int(wanted)), seconds=200)
+    patiently(lambda: check_nodes(client, int(wanted)), BRING_UP, pause=0.1)
+    patiently(lambda: check_untainted(client), BRING_UP, pause=0.1)
     mark = started.cluster.mark()
     first_account(client)
     began = time.monotonic()
@@ -243,14 +249,27 @@ def check_available(deployment: dict[str, Any]) -> None:
 
 
 def check_nodes(client: Client, wanted: int) -> None:
-    """Look whether all nodes are Ready and take pods."""
+    """Look whether all nodes are Ready."""
     ready = 0
-    for node in client.request("GET", NODES, query={"resourceVersion": "0"})["items"]:
+    for node in nodes(client):
         conditions = node["status"].get("conditions") or ()
-        state = {c["type"]: c["status"] for c in conditions}
-        ready += state.get("Ready") == "True" and not node["spec"].get("taints")
+        ready += {"Ready": "True"}.items() <= {
+            c["type"]: c["status"] for c in conditions
+        }.items()
     if ready < wanted:
         raise LookupError(f"{ready} of {wanted} nodes are ready")
+
+
+def check_untainted(client: Client) -> None:
+    """Look whether all nodes take pods: controllers let them, once they are Ready."""
+    if tainted := sum("taints" in node["spec"] for node in nodes(client)):
+        raise LookupError(f"{tainted} nodes have taints")
+
+
+def nodes(client: Client) -> list[dict[str, Any]]:
+    answer = client.request("GET", NODES, query={"resourceVersion": "0"})
+    items: list[dict[str, Any]] = answer["items"]
+    return items
 
 
 def check_all_running(client: Client) -> None:

@@ -105,3 +105,51 @@ def test_cluster_that_does_not_answer_is_named(
     result.stdout.fnmatch_lines(
         ["E *GET https://127.0.0.1:1/version: no answer from the API server: *"]
     )
+
+
+@pytest.mark.parametrize("how", ["option", "marker"])
+def test_rollback_of_somebody_elses_cluster_is_refused(
+    project: Project, kubeconfig: Path, how: str
+) -> None:
+    """Its etcd is out of reach; what can be done instead is told."""
+    marker = "import pytest\n\n@pytest.mark.kube(isolation='rollback')\n"
+    project.test(f"{marker * (how == 'marker')}{TEST}")
+    option = ["--kube-isolation=rollback"] if how == "option" else []
+
+    result = project.run(
+        "--kube=existing",
+        f"--kube-config={kubeconfig}",
+        "--kube-context=staging",
+        *option,
+    )
+
+    result.assert_outcomes(errors=1)
+    result.stdout.fnmatch_lines(
+        [
+            "E *SettingsError: isolation by rollback: the existing cluster, Kubernetes "
+            "v* cannot, for its etcd is out of reach; take namespace, or a cluster of "
+            "kwok or envtest"
+        ]
+    )
+
+
+def test_namespace_is_the_default_isolation(project: Project, kubeconfig: Path) -> None:
+    """Each test has a namespace of its own, which goes; wider handles, too."""
+    project.test(
+        "import pytest\n"
+        "THING = {'apiVersion': 'v1', 'kind': 'ConfigMap', 'metadata': {'name': 'a'}}\n"
+        "@pytest.fixture(scope='module')\n"
+        "def wide(kube_module):\n"
+        "    kube_module.apply(THING)\n"
+        "    return kube_module\n"
+        "@pytest.mark.parametrize('number', [1, 2])\n"
+        "def test_own(kube, wide, number):\n"
+        "    assert wide.get('cm/a') and kube.find('cm/a') is None\n"
+        "    kube.apply(THING)\n"
+    )
+
+    result = project.run(
+        "--kube=existing", f"--kube-config={kubeconfig}", "--kube-context=staging"
+    )
+
+    result.assert_outcomes(passed=2)

@@ -313,7 +313,7 @@ def authority(cluster: Cluster) -> bytes:
 
 @pytest.mark.parametrize("nodes", [False, True])
 def test_certificates_are_those_of_the_template(
-    binaries: dict[str, Path], templates: Path, nodes: bool
+    binaries: dict[str, Path], templates: Path, *, nodes: bool
 ) -> None:
     """What the state says of them is true: copies of the CA, and tokens."""
     plan = planned(binaries, nodes=nodes)
@@ -379,7 +379,12 @@ def test_cluster_from_a_template_has_what_a_fresh_one_has(
 
 @pytest.mark.parametrize("nodes", [False, True])
 def test_crds_and_manifests_of_the_template_can_be_used_at_once(
-    binaries: dict[str, Path], templates: Path, crds: Path, tmp_path: Path, nodes: bool
+    binaries: dict[str, Path],
+    templates: Path,
+    crds: Path,
+    tmp_path: Path,
+    *,
+    nodes: bool,
 ) -> None:
     """The second start finds them in the state, served, with what else is there."""
     applied = tmp_path / "manifests"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import ssl
@@ -26,7 +27,8 @@ from pytest_kube.system.ports import free_ports
 from pytest_kube.system.processes import Guardian
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from contextlib import AbstractContextManager
 
 A, B, C, D = (f"/registry/configmaps/default/{name}" for name in "abcd")
 LEASE = f"{NOT_STATE[0]}xyz"
@@ -642,6 +644,50 @@ def test_writer_that_never_stops_is_an_error_that_names_the_key(
         "  Is a thread or a process of the test, or a controller that it started by "
         "itself, still running? run_controller stops those it starts"
     )
+
+
+class Still:
+    """Components that never have to be started again."""
+
+    def refreshed(self, _: Sequence[Change]) -> AbstractContextManager[None]:
+        return contextlib.nullcontext()
+
+    def author(self, _: Change) -> str | None:
+        return None
+
+
+@pytest.mark.parametrize("manager", ["kubectl", "kube-controller-manager"])
+def test_slow_writer_is_waited_for_unless_it_is_a_component(
+    etcd: Etcd, monkeypatch: pytest.MonkeyPatch, manager: str
+) -> None:
+    """Who is none writes on after a pause; components answer at once, and are done."""
+    monkeypatch.setattr(rollback, "SETTLE_TIMEOUT", 0.5)
+    stop = threading.Event()
+    pause = 0.06
+    assert rollback.RESTLESS < pause < rollback.FOREIGN
+
+    def write() -> None:
+        while not stop.wait(pause):
+            etcd.write({A: made_by(manager)})
+
+    writer = threading.Thread(target=write)
+
+    def begin() -> None:
+        etcd.write({A: made_by(manager)})
+        writer.start()
+
+    state = State(Interrupted(etcd, begin), Still())
+    mark = state.mark()
+    put(etcd, {B: b"1"})
+    try:
+        if manager == "kubectl":
+            with pytest.raises(RollbackError, match="something went on writing"):
+                state.roll_back(mark)
+        else:
+            state.roll_back(mark)
+    finally:
+        stop.set()
+        writer.join()
 
 
 def test_writer_of_what_no_rollback_touches_is_in_nobodys_way(

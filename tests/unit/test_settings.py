@@ -499,3 +499,15 @@ def test_first_place_that_names_a_cluster_or_none_decides(
     config = pytester.parseconfig(*([argument] if argument else []))
 
     assert asked_for(config) is expected
+
+
+def test_isolation_is_the_clusters_best_unless_it_is_asked_for(
+    settings_of: Callable[..., Settings],
+) -> None:
+    """Nobody has to know what which provider can do."""
+    assert settings_of("--kube=envtest").isolation is None
+    for name in ("rollback", "namespace", "none"):
+        option = f"--kube-isolation={name}"
+        assert settings_of("--kube=envtest", option).isolation == name
+        ini = f"kube_isolation = {name}"
+        assert settings_of("--kube=kwok", ini=ini).isolation == name

@@ -7,9 +7,11 @@ watches see ordinary events with rising resource versions, and no finalizer runs
 
 from __future__ import annotations
 
+import contextlib
 import json
 import threading
 import time
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
@@ -46,6 +48,22 @@ EVENTS = "/registry/events/"
 
 STAYS = (*NOT_STATE, HEARTBEATS, EVENTS)
 """Keys that never get back the value they had."""
+
+OWNERS = {
+    kind: f"{PREFIX}{place}/"
+    for kind, place in {
+        "CronJob": "cronjobs",
+        "DaemonSet": "daemonsets",
+        "Deployment": "deployments",
+        "Job": "jobs",
+        "Namespace": "namespaces",
+        "ReplicaSet": "replicasets",
+        "ReplicationController": "controllers",
+        "Service": "services/specs",
+        "StatefulSet": "statefulsets",
+    }.items()
+}
+"""Where objects are for which controllers make others."""
 
 NODES = "/registry/minions/"
 """A node of which nothing but the time of a heartbeat differs stays as it is."""
@@ -190,6 +208,7 @@ class State:
         newest, count = self._etcd.count(PREFIX)
         at_first, after, ours, look = newest, mark.revision, 0, None
         rounds, quiet, quiet_since, deadline = 0, QUIET, 0.0, 0.0
+        fought: Counter[str] = Counter()
         written: dict[str, bytes | None] = {}
         while True:
             values: Mapping[str, bytes | None] = {}
@@ -199,7 +218,7 @@ class State:
                 after = newest = look.revision
                 count = look.total
                 if rounds >= ROUNDS and self._components:
-                    look = self._without_progress(look, ours)
+                    look = self._without_progress(look, ours, fought)
                 values = look.values
                 if values:
                     if rounds and began > deadline:
@@ -209,8 +228,9 @@ class State:
                     if rounds and self._is_foreign(look):
                         quiet = max(quiet, FOREIGN)
                     rounds += 1
-                    ours = self._write(look)
-                    if ours == after + 1:  # nobody wrote between look and write
+                    fought.update(list(look.values))
+                    ours, made = self._write(look)
+                    if ours == after + made:  # nobody wrote between look and write
                         after = ours
                     written |= values
                     quiet_since = time.monotonic()
@@ -227,11 +247,59 @@ class State:
         self._last = mark
         return written
 
-    def _write(self, look: _Look) -> int:
-        if self._components and look.restored:
-            with self._components.refreshed(look.restored):
-                return self._etcd.write(look.values)
-        return self._etcd.write(look.values)
+    def _write(self, look: _Look) -> tuple[int, int]:
+        """Write what a look found; return the newest revision, and how many it made.
+
+        Owners go a moment before what controllers would make again for them: by then
+        everybody who watches knows that they are gone.
+        """
+        places = tuple(OWNERS.values())
+        owners: dict[str, bytes | None] = {
+            key: None
+            for key, value in look.values.items()
+            if value is None and key.startswith(places)
+        }
+        rest = {key: v for key, v in look.values.items() if key not in owners}
+        parts: list[dict[str, bytes | None]] = [look.values]
+        if self._components and owners and rest:
+            parts = [owners, rest]
+        with contextlib.ExitStack() as stack:
+            if self._components and look.restored:
+                stack.enter_context(self._components.refreshed(look.restored))
+            revisions = [self._etcd.write(part) for part in parts]
+        return revisions[-1], len(revisions)
+
+    def _without_progress(self, look: _Look, ours: int, fought: Counter[str]) -> _Look:
+        """Leave out what components insist on, since our last write.
+
+        They had not yet done all there was to do for the objects of the mark when it
+        was taken, and would do it again after each rollback.
+
+        Args:
+            look: What differs.
+            ours: The revision of our last write.
+            fought: How often each key was written back.
+        """
+        assert self._components is not None  # noqa: S101  # for the type checker
+        authors: dict[str, set[str | None]] = {}
+        owners: dict[str, str] = {}
+        for change in self._etcd.changes(ours, look.revision):
+            if change.key in look.values:
+                authors.setdefault(change.key, set()).add(
+                    self._components.author(change)
+                )
+                owners[change.key] = _owner(change.after or b"{}")
+        existing = self._etcd.values(set(owners.values()) - {""})
+        progress = {
+            key
+            for key, users in authors.items()
+            if users <= COMPONENTS
+            and (fought[key] >= ROUNDS or owners[key] in existing)
+        }
+        return look._replace(
+            values={k: v for k, v in look.values.items() if k not in progress},
+            restored=[c for c in look.restored if c.key not in progress],
+        )
 
     def _is_foreign(self, look: _Look) -> bool:
         """Say whether somebody else than a component wrote, since our last write."""
@@ -241,27 +309,6 @@ class State:
         found = self._etcd.values(look.values, revision=look.revision)
         return any(
             _foreign(value) != _foreign(then.get(key)) for key, value in found.items()
-        )
-
-    def _without_progress(self, look: _Look, ours: int) -> _Look:
-        """Leave out what components insist on, since our last write.
-
-        They had not yet done all there was to do for the objects of the mark when it
-        was taken, and would do it again after each rollback.
-        """
-        assert self._components is not None  # noqa: S101  # for the type checker
-        authors: dict[str, set[str | None]] = {}
-        for change in self._etcd.changes(ours, look.revision):
-            if change.key in look.values:
-                authors.setdefault(change.key, set()).add(
-                    self._components.author(change)
-                )
-        progress = {key for key, users in authors.items() if users <= COMPONENTS}
-        return _Look(
-            look.revision,
-            look.total,
-            {k: v for k, v in look.values.items() if k not in progress},
-            [change for change in look.restored if change.key not in progress],
         )
 
     def _sweep(self, mark: Mark) -> None:
@@ -391,6 +438,15 @@ def _without_heartbeat(node: bytes) -> Any:
 def _namespace(value: bytes) -> str:
     """Return where an object is; what has no namespace is where everything is."""
     return str(_metadata(value).get("namespace") or "default")
+
+
+def _owner(value: bytes) -> str:
+    """Return the key of the object for which this one was made; empty for none."""
+    metadata = _metadata(value)
+    for owner in metadata.get("ownerReferences") or ():
+        if owner.get("controller") and owner["kind"] in OWNERS:
+            return f"{OWNERS[owner['kind']]}{metadata.get('namespace')}/{owner['name']}"
+    return ""
 
 
 def _by_component(value: bytes) -> bool:
