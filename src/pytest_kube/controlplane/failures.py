@@ -27,9 +27,10 @@ def exited(
     text = f"{process.name} ended with {how} {when}."
     if extra := profile.extra_args.get(process.name):
         given = " ".join(f"--{k}={v}" for k, v in extra.items())
+        program = next(a for a in process.argv if a.endswith(f"/{process.name}"))
         text += (
             f"\n  The profile {profile.name!r} gives it extra arguments: {given}"
-            f"\n  Does this version know them? {process.argv[0]} --help lists all."
+            f"\n  Does this version know them? {program} --help lists all."
         )
     log_tail = process.log_tail(lines=300)
     return ComponentExitedError(

@@ -8,6 +8,7 @@ import json
 import os
 import signal
 import socket
+import sys
 import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -60,6 +61,15 @@ COMPONENTS = {
     "kwok": kwok,
 }
 """What runs beside etcd and the API server where there are nodes."""
+
+LATE, DELAY = "kube-controller-manager", 0.25
+"""Asks once a second whether the API server is healthy, which that is 1.2 seconds after
+it is ready. Started these seconds after that, it has its answer the second time."""
+
+_LATER = (
+    "import os, sys, time; "
+    "time.sleep(float(sys.argv[1])); os.execv(sys.argv[2], sys.argv[2:])"
+)
 
 SERVERS = ("etcd", "kube-apiserver", *COMPONENTS)
 USERS = {
@@ -166,13 +176,18 @@ class Plane:
         # It needs longer to its first look at etcd than etcd to its start, and would
         # find the same whenever it looked.
         self._start_apiserver(port, etcd_port)
-        probes = self._start_node_components(ports) if self.plan.nodes else []
+        early = [n for n in COMPONENTS if n != LATE] if self.plan.nodes else []
+        probes = [self._start_component(name, next(ports)) for name in early]
         self._open()
         self._await("etcd", self.etcd.check_health)
         self.etcd.write(self._first_state(content))
         client = self.client
         ready = "/readyz" + (_WITH_TEMPLATE if content else "")
         self._await("kube-apiserver", lambda: client.text(ready, timeout=5.0))
+        if self.plan.nodes:
+            late = self._start_component(LATE, next(ports))
+            # With a template, these programs and flags have been seen to work.
+            probes += [] if content else [late]
         # The API server makes these itself, a moment after it is ready.
         for path in ("", "/services/kubernetes"):
             self._await(
@@ -183,7 +198,7 @@ class Plane:
             self._await(name, probe)
         if self.plan.nodes:
             self._await(
-                "kube-controller-manager",
+                LATE,
                 lambda: client.request(
                     "GET", "/api/v1/namespaces/default/serviceaccounts/default"
                 ),
@@ -283,21 +298,19 @@ class Plane:
         served = _pairs("runtime-config", profile.runtime_config)
         self._run("kube-apiserver", {**flags, **gates, **served})
 
-    def _start_node_components(
-        self, ports: Iterator[int]
-    ) -> list[tuple[str, Callable[[], object]]]:
+    def _start_component(
+        self, name: str, port: int
+    ) -> tuple[str, Callable[[], object]]:
+        """Start a component that works through the API; return how it is probed."""
+        module = COMPONENTS[name]
+        # kwok knows no feature gates; the others share the API server's.
+        known = {} if module is kwok else self.plan.profile.feature_gates
+        user, _ = USERS[f"{name}-client"]
+        config = self._kubeconfig(user, self._pair(f"{name}-client"))
         pki = self.guardian.directory / "pki"
-        probes = []
-        for name, module in COMPONENTS.items():
-            port = next(ports)
-            # kwok knows no feature gates; the others share the API server's.
-            known = {} if module is kwok else self.plan.profile.feature_gates
-            user, _ = USERS[f"{name}-client"]
-            config = self._kubeconfig(user, self._pair(f"{name}-client"))
-            flags = module.flags(kubeconfig=config, pki=pki, port=port)
-            self._run(name, {**flags, **_gates(known)})
-            probes.append((name, self._healthz(port)))
-        return probes
+        flags = module.flags(kubeconfig=config, pki=pki, port=port)
+        self._run(name, {**flags, **_gates(known)})
+        return name, self._healthz(port)
 
     def _healthz(self, port: int) -> Callable[[], object]:
         clients: list[Client] = []
@@ -315,6 +328,8 @@ class Plane:
         merged = {**flags, **self.plan.profile.extra_args.get(name, {})}
         argv = [str(self.plan.binaries[name])]
         argv += [f"--{flag}={value}" for flag, value in merged.items()]
+        if name == LATE:
+            argv = [sys.executable, "-I", "-S", "-c", _LATER, str(DELAY), *argv]
         self.processes[name] = self.guardian.start(name, argv, env=_environment(name))
 
     def _check(self) -> None:
