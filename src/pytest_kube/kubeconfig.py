@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import json
 import os
-import ssl
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from pytest_kube.errors import ClusterError, hide_frames
 
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import Mapping
 
 __tracebackhide__ = hide_frames
@@ -165,6 +165,8 @@ def _data(
 def _tls_context(
     cluster: Mapping[str, Any], user: Mapping[str, Any], base: Path
 ) -> ssl.SSLContext:
+    import ssl  # not yet needed while a control plane starts
+
     unsupported = {"exec", "auth-provider", "username"} & set(user)
     if unsupported:
         raise ClusterError(

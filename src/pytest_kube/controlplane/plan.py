@@ -6,8 +6,6 @@ import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from pytest_kube import manifests
-
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
@@ -56,6 +54,8 @@ class Plan:
         """A digest of the files that the plane starts with; empty for none."""
         if not self.crds and not self.manifests:
             return ""
+        from pytest_kube import manifests
+
         digest = hashlib.sha256()
         for path in (*self.crds, None, *self.manifests):
             for file in manifests.files(path) if path else ():

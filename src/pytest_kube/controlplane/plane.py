@@ -7,7 +7,6 @@ import contextlib
 import json
 import os
 import signal
-import socket
 import sys
 import time
 from dataclasses import dataclass, field
@@ -122,7 +121,7 @@ def _start(plan: Plan, stack: contextlib.ExitStack) -> Cluster:
                 cluster = plane.start(content)
             except (ComponentExitedError, ComponentNotReadyError) as e:
                 # Between choosing a port and using it, somebody else took it.
-                lost = _PORT_LOST in e.log_tail
+                lost = _PORT_LOST in e.log_tail or isinstance(e, _TooLateError)
                 if content and not lost:
                     used.discard()
                 if (lost or content) and attempt < TRIES:
@@ -150,6 +149,10 @@ def attach(guardian: Guardian, plan: Plan) -> Cluster:
     return Plane(guardian, plan).attach()
 
 
+class _TooLateError(ComponentNotReadyError):
+    """The API server was the first to write; what it wrote must not be mixed up."""
+
+
 @dataclass
 class Plane:
     """The processes of one control plane, owned by a guardian."""
@@ -172,15 +175,20 @@ class Plane:
         self.server = f"https://127.0.0.1:{port}"
         self.etcd_url = f"https://127.0.0.1:{etcd_port}"
         self._start_etcd(etcd_port, next(ports))
-        self._await("etcd", lambda: _connect(etcd_port))
-        # It needs longer to its first look at etcd than etcd to its start, and would
-        # find the same whenever it looked.
+        # It needs longer to its first look at etcd than etcd to its start.
         self._start_apiserver(port, etcd_port)
         early = [n for n in COMPONENTS if n != LATE] if self.plan.nodes else []
         probes = [self._start_component(name, next(ports)) for name in early]
         self._open()
         self._await("etcd", self.etcd.check_health)
-        self.etcd.write(self._first_state(content))
+        state = self._first_state(content)
+        if state and not self.etcd.fill(state, "/registry/"):
+            raise _TooLateError(
+                "kube-apiserver wrote to etcd before its first state was there",
+                component="kube-apiserver",
+                elapsed=0.0,
+                log_tail="",
+            )
         client = self.client
         ready = "/readyz" + (_WITH_TEMPLATE if content else "")
         self._await("kube-apiserver", lambda: client.text(ready, timeout=5.0))
@@ -415,11 +423,6 @@ class Plane:
 def _flag(process: Process, name: str) -> str:
     prefix = f"--{name}="
     return next(a for a in process.argv if a.startswith(prefix)).removeprefix(prefix)
-
-
-def _connect(port: int) -> None:
-    with socket.create_connection(("127.0.0.1", port), timeout=1.0):
-        pass
 
 
 def _environment(name: str) -> dict[str, str] | None:

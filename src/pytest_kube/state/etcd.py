@@ -156,19 +156,26 @@ class Etcd:
             ClusterError: etcd refused, for example too large a transaction; then
                 nothing was written.
         """
-        operations = [
-            {"request_delete_range": {"key": _encoded(key.encode())}}
-            if value is None
-            else {
-                "request_put": {
-                    "key": _encoded(key.encode()),
-                    "value": _encoded(value),
-                }
-            }
-            for key, value in values.items()
-        ]
+        operations = [_operation(key, value) for key, value in values.items()]
         answer = self._ask("/v3/kv/txn", {"success": operations})
         return int(answer["header"]["revision"])
+
+    def fill(self, values: Mapping[str, bytes], prefix: str) -> bool:
+        """Write all *values* in one transaction, if no key starts with *prefix* yet.
+
+        Returns:
+            Whether they were written.
+        """
+        nothing = {
+            **_range(prefix),
+            "target": "CREATE",
+            "result": "EQUAL",
+            "create_revision": "0",
+        }
+        del nothing["revision"]
+        operations = [_operation(key, value) for key, value in values.items()]
+        query = {"compare": [nothing], "success": operations}
+        return bool(self._ask("/v3/kv/txn", query).get("succeeded"))
 
     def changes(self, after: int, until: int) -> list[Change]:
         """Return every change of every key after a revision, until another, in order.
@@ -258,6 +265,13 @@ class Etcd:
     def _error(self, text: str, path: str) -> ClusterError:
         kind = CompactedError if "compacted" in text else ClusterError
         return kind(f"etcd {self._url}{path}: {_message(text)}")
+
+
+def _operation(key: str, value: bytes | None) -> dict[str, Any]:
+    place = {"key": _encoded(key.encode())}
+    if value is None:
+        return {"request_delete_range": place}
+    return {"request_put": {**place, "value": _encoded(value)}}
 
 
 def _range(prefix: str, *, revision: int = 0, **further: Any) -> dict[str, Any]:
