@@ -482,6 +482,19 @@ def test_mark_outlives_compaction(
     assert stored(etcd) == {A: b"1", B: b"1", C: b"1"}
 
 
+def test_compaction_spares_what_others_may_need(
+    etcd: Etcd, state: State, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Workers who share an etcd do not know each other's marks."""
+    always_compact(monkeypatch)
+    state.spared = 1000
+    begin = state.mark().since
+    put(etcd, {A: b"1"})
+    state.release(state.mark())
+
+    assert [change.key for change in state.changes(begin)] == [A]
+
+
 def test_mark_that_outlived_compaction_can_be_gone_back_to_again(
     etcd: Etcd, state: State, monkeypatch: pytest.MonkeyPatch
 ) -> None:

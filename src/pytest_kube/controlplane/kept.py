@@ -60,12 +60,22 @@ def _shared(plan: Plan, settings: Settings, stack: contextlib.ExitStack) -> Clus
                 attempt.callback(guardian.end)  # a broken one serves nobody
                 cluster = plane.attach(guardian, plan)
                 cluster.loaded(plan.crds, plan.manifests)
+                _spare(cluster)
                 attempt.pop_all()
                 stack.enter_context(guardian)
                 return cluster
         cluster = stack.enter_context(plane.running(plan))
+        _spare(cluster)
         cluster.guardian.keep(idle=0.0, about=_about(cluster, plan, key), shared=True)
         return cluster
+
+
+def _spare(cluster: Cluster) -> None:
+    """Leave other workers their history."""
+    from pytest_kube.state.rollback import SPARED
+
+    assert cluster.state is not None  # noqa: S101  # for the type checker
+    cluster.state.spared = SPARED
 
 
 def _reused(

@@ -26,7 +26,6 @@ from pytest_kube.controlplane.memory import contradicted
 from pytest_kube.errors import (
     APIError,
     ClusterError,
-    ComponentExitedError,
     ComponentNotReadyError,
     hide_frames,
 )
@@ -119,9 +118,10 @@ def _start(plan: Plan, stack: contextlib.ExitStack) -> Cluster:
             plane = Plane(attempted.enter_context(Guardian()), plan)
             try:
                 cluster = plane.start(content)
-            except (ComponentExitedError, ComponentNotReadyError) as e:
+            except ClusterError as e:
                 # Between choosing a port and using it, somebody else took it.
-                lost = _PORT_LOST in e.log_tail or isinstance(e, _TooLateError)
+                log_tail = getattr(e, "log_tail", "")
+                lost = _PORT_LOST in log_tail or isinstance(e, _TooLateError)
                 if content and not lost:
                     used.discard()
                 if (lost or content) and attempt < TRIES:
