@@ -392,6 +392,25 @@ def test_what_processes_hold_is_not_touched(
     assert written == {A: b"1"}
 
 
+def test_new_lease_of_a_node_goes_with_the_node_only(etcd: Etcd, state: State) -> None:
+    """Who simulates a node would else think that it has lost it to somebody."""
+    stored_node = b"{}"
+    put(etcd, {f"{NODES}old": stored_node})
+    mark = state.mark()
+    put(
+        etcd,
+        {
+            f"{HEARTBEATS}old": b"1",
+            f"{NODES}new": stored_node,
+            f"{HEARTBEATS}new": b"1",
+        },
+    )
+
+    state.roll_back(mark)
+
+    assert stored(etcd) == {f"{NODES}old": stored_node, f"{HEARTBEATS}old": b"1"}
+
+
 def test_leases_of_nodes_keep_their_time_and_their_existence(
     etcd: Etcd, state: State
 ) -> None:

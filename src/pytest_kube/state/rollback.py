@@ -41,7 +41,8 @@ NOT_STATE = (
 
 HEARTBEATS = "/registry/leases/kube-node-lease/"
 """Nodes renew their leases; with the old time in them they would seem dead. So their
-values stay; new ones go, and missing ones come back."""
+values stay, and missing ones come back. New ones go with their node: who holds one of
+a node that stays would think that it has lost the node."""
 
 EVENTS = "/registry/events/"
 """They expire by themselves, and are counted up by who emitted them. New ones go."""
@@ -68,7 +69,13 @@ OWNERS = {
 NODES = "/registry/minions/"
 """A node of which nothing but the time of a heartbeat differs stays as it is."""
 
-MANAGERS = {"kube-apiserver", "kube-controller-manager", "kube-scheduler", "kwok"}
+MANAGERS = {
+    "clusterrole-aggregation-controller",
+    "kube-apiserver",
+    "kube-controller-manager",
+    "kube-scheduler",
+    "kwok",
+}
 """What managedFields call the components, who write by themselves."""
 
 COMPONENTS = {
@@ -388,8 +395,12 @@ class State:
             then = self._keys_of(mark)
             older, missing = keys & then, then - now
             created = (keys & now) - then
+        nodes = {NODES + name for key in created if (name := _node_of(key))}
+        stay = self._etcd.values(nodes - created, revision=changed.revision)
         values: dict[str, bytes | None] = {
-            key: None for key in created if not key.startswith(NOT_STATE)
+            key: None
+            for key in created
+            if not key.startswith(NOT_STATE) and NODES + _node_of(key) not in stay
         }
         older = {key for key in older if not key.startswith(STAYS)}
         older |= {key for key in missing if not key.startswith((*NOT_STATE, EVENTS))}
@@ -447,6 +458,11 @@ def _without_heartbeat(node: bytes) -> Any:
 def _namespace(value: bytes) -> str:
     """Return where an object is; what has no namespace is where everything is."""
     return str(_metadata(value).get("namespace") or "default")
+
+
+def _node_of(key: str) -> str:
+    """Return the node whose lease this is; empty for every other key."""
+    return key.removeprefix(HEARTBEATS) if key.startswith(HEARTBEATS) else ""
 
 
 def _owner(value: bytes) -> str:
