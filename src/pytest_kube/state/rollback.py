@@ -86,7 +86,7 @@ COMPONENTS = {
 }
 """What they are called as users."""
 
-QUIET, RESTLESS = 0.005, 0.02
+QUIET, RESTLESS = 0.003, 0.02
 """Seconds without a write of anybody's, after which a rollback counts as settled; the
 second one when somebody was seen writing meanwhile, for then more may follow."""
 
@@ -94,7 +94,7 @@ FOREIGN = 0.1
 """And when it was none of the components, which answer at once or not at all: a thread
 of the test, for example, which goes on at its own pace."""
 
-QUIET_SHARE = 0.5
+QUIET_SHARE = 0.25
 """Or this share of the time that the rollback took: what was much is noticed late."""
 
 ROUNDS = 3
@@ -220,25 +220,23 @@ class State:
             ClusterError: etcd refused, or did not answer. The transaction that failed
                 changed nothing, but the state is not the mark's.
         """
-        newest, count = self._etcd.count(PREFIX)
-        at_first, after, ours, look = newest, mark.revision, 0, None
+        after, ours, look = mark.revision, 0, None
+        newest, count = after, mark.count
         rounds, quiet, quiet_since, deadline = 0, QUIET, 0.0, 0.0
         fought: Counter[str] = Counter()
         written: dict[str, bytes | None] = {}
         while True:
             values: Mapping[str, bytes | None] = {}
-            if newest > after or (mark.differed and look is None):
+            if newest > after or look is None:
                 began = time.monotonic()
                 look = self._look(mark, after, ours)
-                after = newest = look.revision
-                count = look.total
-                if rounds >= ROUNDS and self._components:
-                    look = self._without_progress(look, ours, fought)
+                after, newest, count = look.revision, look.revision, look.total
+                look = self._still_wrong(look, rounds, ours, fought)
                 values = look.values
                 if values:
                     if rounds and began > deadline:
                         raise RollbackError(_restless(values))
-                    if after > (ours or at_first):
+                    if rounds:
                         quiet = max(quiet, RESTLESS)
                     if rounds and self._is_foreign(look):
                         quiet = max(quiet, FOREIGN)
@@ -283,6 +281,19 @@ class State:
                 stack.enter_context(self._components.refreshed(look.restored))
             revisions = [self._etcd.write(part) for part in parts]
         return revisions[-1], len(revisions)
+
+    def _still_wrong(
+        self, look: _Look, rounds: int, ours: int, fought: Counter[str]
+    ) -> _Look:
+        """Leave out what need not be written back again, after so many rounds."""
+        if not rounds:
+            return look
+        # After much ado, events come for seconds; the next mark sweeps them away.
+        values = {k: v for k, v in look.values.items() if not k.startswith(EVENTS)}
+        look = look._replace(values=values)
+        if rounds < ROUNDS or not self._components:
+            return look
+        return self._without_progress(look, ours, fought)
 
     def _without_progress(self, look: _Look, ours: int, fought: Counter[str]) -> _Look:
         """Leave out what components insist on, since our last write.
