@@ -88,7 +88,8 @@ COMPONENTS = {
 
 QUIET, RESTLESS = 0.003, 0.02
 """Seconds without a write of anybody's, after which a rollback counts as settled; the
-second one when somebody was seen writing meanwhile, for then more may follow."""
+second one when somebody was seen writing meanwhile, for then more may follow, and where
+no components run: who writes there is a thread of the test, and slower than they."""
 
 FOREIGN = 0.1
 """And when it was none of the components, which answer at once or not at all: a thread
@@ -222,7 +223,8 @@ class State:
         """
         after, ours, look = mark.revision, 0, None
         newest, count = after, mark.count
-        rounds, quiet, quiet_since, deadline = 0, QUIET, 0.0, 0.0
+        rounds, quiet_since, deadline = 0, 0.0, 0.0
+        quiet = QUIET if self._components else RESTLESS
         fought: Counter[str] = Counter()
         written: dict[str, bytes | None] = {}
         while True:
