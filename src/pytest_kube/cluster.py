@@ -126,8 +126,8 @@ class Cluster:
         """
         self.check()
         written = self._state().roll_back(mark)
-        self._crds, self._installed = self._noted[mark]
-        self._crds = dict(self._crds)
+        known, self._installed = self._noted[mark]
+        self._crds = dict(known)
         prefix = "/registry/apiextensions.k8s.io/customresourcedefinitions/"
         names = {k.removeprefix(prefix): v for k, v in written.items() if prefix in k}
         if names:

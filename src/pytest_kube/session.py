@@ -44,8 +44,9 @@ _NAMESPACE_LENGTH = 63
 _FOLDER_NAME_LENGTH = 120
 
 
-SCOPES = ("session", "module", "function")
 _NAMES = {"session": "kube_session", "module": "kube_module", "function": "kube"}
+SCOPES = tuple(_NAMES)
+"""From wide to narrow."""
 
 
 @dataclass(eq=False)

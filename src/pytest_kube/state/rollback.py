@@ -1,8 +1,10 @@
 """Marks: revisions to which the whole state can be brought back.
 
 etcd knows every version of every key since its last compaction. A rollback writes
-what differs from the mark in one transaction; the API server and everybody who
-watches see ordinary events with rising resource versions, and no finalizer runs.
+what differs from the mark in one transaction, and where controllers run, in a second
+one before it the end of those for whom they would make things again. The API server
+and everybody who watches see ordinary events with rising resource versions, and no
+finalizer runs.
 """
 
 from __future__ import annotations
