@@ -313,6 +313,29 @@ def test_rollback_is_one_transaction(etcd: Etcd, state: State) -> None:
     assert revision(etcd) == before + 1
 
 
+@pytest.mark.parametrize(
+    "there",
+    [
+        pytest.param({}, id="in-an-empty-folder"),
+        pytest.param({A: b"1"}, id="beside-one-that-stays"),
+        pytest.param({A: None}, id="beside-one-that-comes-back"),
+        pytest.param({A: b"2"}, id="beside-one-that-was-changed"),
+    ],
+)
+def test_many_keys_go_and_what_was_among_them_stays(
+    etcd: Etcd, state: State, there: dict[str, bytes | None]
+) -> None:
+    """A folder that was empty is emptied at once; in another one, each key goes."""
+    put(etcd, dict.fromkeys(there, b"1"))
+    mark = state.mark()
+    before = stored(etcd)
+    put(etcd, {**there, **{f"{B}{i}": b"2" for i in range(2 * rollback.MANY)}})
+
+    state.roll_back(mark)
+
+    assert stored(etcd) == before
+
+
 def test_rollback_of_what_is_as_it_was_writes_nothing(etcd: Etcd, state: State) -> None:
     """Changed and changed back, created and deleted, deleted and made the same."""
     put(etcd, {A: b"1", B: b"1"})
@@ -610,11 +633,11 @@ class Interrupted(Etcd):
         self.meanwhile = list(meanwhile)
         self.writes = 0
 
-    def write(self, values: Mapping[str, bytes | None]) -> int:
+    def write(self, values: Mapping[str, bytes | None], **how: Any) -> int:
         if self.meanwhile:
             self.meanwhile.pop(0)()
         self.writes += 1
-        return super().write(values)
+        return super().write(values, **how)
 
 
 @pytest.mark.parametrize(
@@ -645,6 +668,19 @@ def test_writer_between_look_and_write_is_noticed(
 
     assert not interrupted.meanwhile or interrupted.writes == 1
     assert stored(etcd) == {A: b"1", B: b"1"}
+
+
+def test_what_comes_while_a_folder_is_emptied_goes_too(etcd: Etcd) -> None:
+    """It is as new as the rest, and no second write is needed for it."""
+    interrupted = Interrupted(etcd, lambda: put(etcd, {D: b"late"}))
+    state = State(interrupted)
+    mark = state.mark()
+    put(etcd, {f"{B}{i}": b"2" for i in range(2 * rollback.MANY)})
+
+    state.roll_back(mark)
+
+    assert stored(etcd) == {}
+    assert interrupted.writes == 1
 
 
 def test_writer_that_never_stops_is_an_error_that_names_the_key(

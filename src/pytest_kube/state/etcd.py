@@ -146,17 +146,34 @@ class Etcd:
         found = (_entries(r["response_range"]) for r in answer["responses"])
         return {entry.key: entry.value for entries in found for entry in entries}
 
-    def write(self, values: Mapping[str, bytes | None]) -> int:
+    def counts(self, prefixes: Iterable[str], revision: int) -> dict[str, int]:
+        """Return how many keys there were with each prefix, at a revision."""
+        prefixes = list(prefixes)
+        if not prefixes:
+            return {}
+        ranges = [_range(p, revision=revision, count_only=True) for p in prefixes]
+        query = {"success": [{"request_range": r} for r in ranges]}
+        answers = self._ask("/v3/kv/txn", query)["responses"]
+        found = (int(answer["response_range"].get("count", 0)) for answer in answers)
+        return dict(zip(prefixes, found, strict=True))
+
+    def write(
+        self, values: Mapping[str, bytes | None], *, emptied: Iterable[str] = ()
+    ) -> int:
         """Write all *values* in one transaction, and return its revision.
 
         Args:
             values: What each key is to be; ``None`` deletes it.
+            emptied: Prefixes of which every key is deleted.
 
         Raises:
             ClusterError: etcd refused, for example too large a transaction; then
                 nothing was written.
         """
         operations = [_operation(key, value) for key, value in values.items()]
+        for prefix in emptied:
+            place = {k: v for k, v in _range(prefix).items() if k != "revision"}
+            operations.append({"request_delete_range": place})
         answer = self._ask("/v3/kv/txn", {"success": operations})
         return int(answer["header"]["revision"])
 

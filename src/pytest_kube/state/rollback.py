@@ -1,10 +1,9 @@
 """Marks: revisions to which the whole state can be brought back.
 
 etcd knows every version of every key since its last compaction. A rollback writes
-what differs from the mark in one transaction, and where controllers run, in a second
-one before it the end of those for whom they would make things again. The API server
-and everybody who watches see ordinary events with rising resource versions, and no
-finalizer runs.
+what differs from the mark in one transaction; where controllers run, those for whom
+they would make things again end in one or two before it. The API server and everybody
+who watches see ordinary events with rising resource versions, and no finalizer runs.
 """
 
 from __future__ import annotations
@@ -68,6 +67,9 @@ OWNERS = {
 }
 """Where objects are for which controllers make others."""
 
+OWNED = (OWNERS["Job"], OWNERS["ReplicaSet"])
+"""Those that controllers make for other owners, and would make again, too."""
+
 NODES = "/registry/minions/"
 """A node of which nothing but the time of a heartbeat differs stays as it is."""
 
@@ -99,6 +101,14 @@ of the test, for example, which goes on at its own pace."""
 
 QUIET_SHARE = 0.25
 """Or this share of the time that the rollback took: what was much is noticed late."""
+
+NOTICED = 2e-6
+"""Seconds for each key of a rollback until components have noticed that an owner is
+gone: what was much keeps them busy."""
+
+MANY = 100
+"""Keys from which on a rollback keeps everybody busy for a while, and it is worth
+asking whether all with the same prefix can go."""
 
 ROUNDS = 3
 """How often what components write is taken back before it counts as their due."""
@@ -267,24 +277,43 @@ class State:
     def _write(self, look: _Look) -> tuple[int, int]:
         """Write what a look found; return the newest revision, and how many it made.
 
-        Owners go a moment before what controllers would make again for them: by then
-        everybody who watches knows that they are gone.
+        Owners go a moment before what controllers would make again for them, those of
+        others last: by then everybody who watches knows that they are gone.
         """
         places = tuple(OWNERS.values())
-        owners: dict[str, bytes | None] = {
-            key: None
-            for key, value in look.values.items()
-            if value is None and key.startswith(places)
-        }
-        rest = {key: v for key, v in look.values.items() if key not in owners}
-        parts: list[dict[str, bytes | None]] = [look.values]
-        if self._components and owners and rest:
-            parts = [owners, rest]
+        large = len(look.values) >= MANY
+        owned = OWNED if large else ()
+        parts: list[dict[str, bytes | None]] = [{}, {}, {}]
+        for key, value in look.values.items():
+            is_owner = self._components and value is None and key.startswith(places)
+            parts[key.startswith(owned) if is_owner else 2][key] = value
+        parts = [part for part in parts if part]
         with contextlib.ExitStack() as stack:
             if self._components and look.restored:
                 stack.enter_context(self._components.refreshed(look.restored))
-            revisions = [self._etcd.write(part) for part in parts]
-        return revisions[-1], len(revisions)
+            for part in parts:
+                if large and part is not parts[0]:
+                    self._pause.wait(len(look.values) * NOTICED)
+                emptied = self._emptied(part, look.revision)
+                single = {k: v for k, v in part.items() if _folder(k) not in emptied}
+                revision = self._etcd.write(single, emptied=emptied)
+        return revision, len(parts)
+
+    def _emptied(self, values: Mapping[str, bytes | None], revision: int) -> set[str]:
+        """Return the prefixes with many keys of which none is to be left.
+
+        One operation does for all of them. It also takes what somebody puts there in
+        this moment, which is as new as the rest.
+        """
+        gone = Counter(_folder(key) for key, value in values.items() if value is None)
+        mixed = {_folder(key) for key, value in values.items() if value is not None}
+        many = {
+            prefix: count
+            for prefix, count in gone.items()
+            if count >= MANY and prefix not in mixed and prefix != HEARTBEATS
+        }
+        existing = self._etcd.counts(many, revision)
+        return {prefix for prefix in many if existing[prefix] == many[prefix]}
 
     def _still_wrong(
         self, look: _Look, rounds: int, ours: int, fought: Counter[str]
@@ -319,12 +348,15 @@ class State:
                     self._components.author(change)
                 )
                 owners[change.key] = _owner(change.after or b"{}")
-        existing = self._etcd.values(set(owners.values()) - {""})
+        existing = {""} | self._etcd.values(set(owners.values()) - {""}).keys()
+        # What is made for an owner that has to go is not even late.
+        existing -= {key for key, value in look.values.items() if value is None}
         progress = {
             key
             for key, users in authors.items()
             if users <= COMPONENTS
-            and (fought[key] >= ROUNDS or owners[key] in existing)
+            and owners[key] in existing
+            and (owners[key] or fought[key] >= ROUNDS)
         }
         return look._replace(
             values={k: v for k, v in look.values.items() if k not in progress},
@@ -468,6 +500,10 @@ def _without_heartbeat(node: bytes) -> Any:
     for condition in parsed.get("status", {}).get("conditions") or ():
         condition.pop("lastHeartbeatTime", None)
     return parsed
+
+
+def _folder(key: str) -> str:
+    return key[: key.rindex("/") + 1]
 
 
 def _namespace(value: bytes) -> str:
