@@ -30,9 +30,10 @@ def lint(session: nox.Session) -> None:
 
 @nox.session
 def types(session: nox.Session) -> None:
-    """Our own code, strictly, and users' code as mypy sees it."""
+    """Our own code, strictly, and users' code as mypy and pyright see it."""
     install(session, "lint", "test")
     session.run("mypy")
+    session.run("pyright")
 
 
 @nox.session

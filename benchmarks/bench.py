@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING
 import scale
 import starts
 import state
+import waiting
 from children import PROGRAMS, Bench, environment, progress
 from figures import HEAD, Figure
 
@@ -44,6 +45,7 @@ ROWS: dict[str, Callable[[Bench], Iterator[Figure]]] = {
     "pods": scale.pods,
     "rollback": scale.rollback,
     "plugin": state.plugin,
+    "handle": waiting.handle,
 }
 
 

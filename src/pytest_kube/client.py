@@ -8,28 +8,28 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import threading
-from dataclasses import dataclass, field
-from difflib import get_close_matches
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 from urllib.parse import urlencode
 
 import urllib3
 
-from pytest_kube import kubeconfig
+from pytest_kube import discovery, kubeconfig
 from pytest_kube.errors import (
     APIError,
     ClusterError,
     ConflictError,
     NotFoundError,
-    UnknownResourceError,
     hide_frames,
 )
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
+
+    from pytest_kube.discovery import Resource
 
 __tracebackhide__ = hide_frames
 
@@ -39,10 +39,13 @@ FIELD_MANAGER = "pytest-kube"
 REQUEST_TIMEOUT = 30.0
 """Seconds for one request that is not a watch."""
 
-_DISCOVERY = ",".join(
-    f"application/json;g=apidiscovery.k8s.io;v={v};as=APIGroupDiscoveryList"
-    for v in ("v2", "v2beta1")
-)
+PAGE = 500
+"""Objects in one answer to a list, as with kubectl."""
+
+GONE = 410
+"""What the server says of a version that it has forgotten."""
+
+_BREAKING = re.compile("[\x7f-\x9f\u2028\u2029\ufeff]")
 _PATCH_TYPES = {
     "apply": "application/apply-patch+yaml",
     "json": "application/json-patch+json",
@@ -51,39 +54,11 @@ _PATCH_TYPES = {
 }
 
 
-@dataclass(frozen=True)
-class Resource:
-    """One resource that the API serves, in one version of its group."""
+class Listed(NamedTuple):
+    """The objects of a collection, and the version from which to watch it."""
 
-    group: str
+    items: list[dict[str, Any]]
     version: str
-    plural: str
-    kind: str
-    singular: str
-    namespaced: bool
-    short_names: tuple[str, ...] = ()
-    verbs: frozenset[str] = frozenset()
-    subresources: frozenset[str] = field(default=frozenset(), compare=False)
-
-    @property
-    def api_version(self) -> str:
-        """Return what stands in ``apiVersion``."""
-        return f"{self.group}/{self.version}" if self.group else self.version
-
-    @property
-    def full_name(self) -> str:
-        """Return ``plural.group``, what CRDs are named by; core: the plural."""
-        return f"{self.plural}.{self.group}" if self.group else self.plural
-
-    def path(
-        self, namespace: str | None = None, name: str = "", subresource: str = ""
-    ) -> str:
-        """Return the URL path of the collection, an object, or its subresource."""
-        parts = ["/apis" if self.group else "/api", self.api_version]
-        if self.namespaced and namespace:
-            parts += ["namespaces", namespace]
-        parts += [p for p in (self.plural, name, subresource) if p]
-        return "/".join(parts)
 
 
 class Client:
@@ -95,14 +70,14 @@ class Client:
     """
 
     def __init__(
-        self, server: str, tls: ssl.SSLContext, headers: dict[str, str]
+        self, server: str, tls: ssl.SSLContext, headers: Iterable[tuple[str, str]]
     ) -> None:
         self.server = server
         self.kubeconfig = Path()
         self._pool = urllib3.PoolManager(
             num_pools=2,
             maxsize=16,
-            headers={"User-Agent": "pytest-kube", **headers},
+            headers=urllib3.HTTPHeaderDict([("User-Agent", "pytest-kube"), *headers]),
             ssl_context=tls,
             retries=False,
         )
@@ -142,7 +117,7 @@ class Client:
             method,
             path,
             query,
-            body=None if body is None else json.dumps(body).encode(),
+            body=None if body is None else _encoded(body),
             headers={"Content-Type": content_type, "Accept": accept},
             timeout=urllib3.Timeout(connect=min(5.0, timeout), read=timeout),
         )
@@ -207,7 +182,9 @@ class Client:
     ) -> urllib3.BaseHTTPResponse:
         url = self.server + path + (f"?{urlencode(query)}" if query else "")
         # Headers given here would replace the pool's own, credentials included.
-        how["headers"] = {**self._pool.headers, **how.pop("headers", {})}
+        headers = urllib3.HTTPHeaderDict(self._pool.headers)
+        headers.update(how.pop("headers", {}))
+        how["headers"] = headers
         try:
             return self._pool.request(method, url, **how)
         except urllib3.exceptions.HTTPError as e:
@@ -224,8 +201,8 @@ class Client:
             if refresh or not self._resources:
                 found: list[Resource] = []
                 for root in ("/api", "/apis"):
-                    found += _parse_discovery(
-                        self.request("GET", root, accept=_DISCOVERY)
+                    found += discovery.parse(
+                        self.request("GET", root, accept=discovery.ACCEPT)
                     )
                 if not found:
                     raise ClusterError(
@@ -238,16 +215,21 @@ class Client:
     def resource(self, name: str) -> Resource:
         """Find a resource by plural, singular, short name or Kind, as kubectl does.
 
-        ``name.group`` or ``name.version.group`` select among several.
+        ``name.group``, ``name.version.group`` and, in the core group, ``name.version``
+        select among several. Of Kubernetes' own groups the first one is taken, core
+        before others.
 
         Raises:
-            UnknownResourceError: Nothing of that name is served.
+            UnknownResourceError: Nothing of that name is served, or several groups
+                serve something of that name.
         """
         for refresh in (False, True):
-            for resource in self.resources(refresh=refresh):
-                if _is_named(resource, name):
-                    return resource
-        raise self._unknown(name)
+            found = discovery.named(self.resources(refresh=refresh), name)
+            if len(found) > 1:
+                raise discovery.ambiguous(name, found)
+            if found:
+                return found[0]
+        raise discovery.unknown(name, self._resources)
 
     def resource_of(self, obj: Mapping[str, Any]) -> Resource:
         """Find the resource that serves objects like *obj*, by apiVersion and kind.
@@ -260,23 +242,57 @@ class Client:
             for resource in self.resources(refresh=refresh):
                 if (resource.api_version, resource.kind) == wanted:
                     return resource
-        raise self._unknown(wanted[1], f" in {wanted[0]}")
+        raise discovery.unknown(wanted[1], self._resources, f" in {wanted[0]}")
 
-    def _unknown(self, name: str, where: str = "") -> UnknownResourceError:
-        names = {
-            n: r
-            for r in reversed(self._resources)
-            for n in (r.kind, r.plural, r.singular, r.full_name)
-            if n
-        }
-        near = get_close_matches(name, names, n=3)
-        known = sorted({f"{names[n].kind} ({names[n].api_version})" for n in near})
-        return UnknownResourceError(
-            f"the API server serves no kind {name!r}{where}"
-            + (f"; near it: {', '.join(known)}." if known else ".")
-            + " If a CRD defines it, name its file in kube_crds",
-            kind=name,
-        )
+    def parent_of(self, obj: Mapping[str, Any]) -> tuple[Resource, str] | None:
+        """Find where objects like *obj* are created that are no resource of their own.
+
+        Returns:
+            The resource and its subresource: pods and ``eviction`` for an Eviction;
+            ``None`` where nothing takes such objects.
+        """
+        wanted = obj.get("apiVersion", ""), obj.get("kind", "")
+        for resource in self.resources():
+            for subresource, created in resource.subresources.items():
+                if created == wanted:
+                    return resource, subresource
+        return None
+
+    # Last, for in a class a method hides the type of that name from then on.
+
+    def list(
+        self,
+        path: str,
+        *,
+        labels: str | Mapping[str, str] = "",
+        fields: str | Mapping[str, str] = "",
+        timeout: float = REQUEST_TIMEOUT,
+    ) -> Listed:
+        """Return the objects of a collection, read page by page.
+
+        Args:
+            path: The collection.
+            labels: A label selector, or a mapping.
+            fields: A field selector, or a mapping.
+            timeout: Seconds for each page.
+        """
+        selectors = selected(labels, fields)
+        while True:
+            items: list[dict[str, Any]] = []
+            page = {"limit": str(PAGE)}
+            try:
+                while page:
+                    query = {**selectors, **page}
+                    answer = self.request("GET", path, query=query, timeout=timeout)
+                    items += answer["items"] or ()
+                    more = answer["metadata"].get("continue")
+                    page = {"limit": str(PAGE), "continue": more} if more else {}
+            except APIError as e:
+                # Pages are of one revision, which the server forgets after a while.
+                if e.status != GONE or "continue" not in page:
+                    raise
+            else:
+                return Listed(items, answer["metadata"]["resourceVersion"])
 
 
 class Watch:
@@ -304,34 +320,25 @@ class Watch:
             self._response.shutdown()
 
 
-def _is_named(resource: Resource, name: str) -> bool:
-    first, _, rest = name.partition(".")
-    if rest and rest not in {resource.group, f"{resource.version}.{resource.group}"}:
-        return False
-    lower = first.lower()
-    return lower in {resource.plural, resource.singular, resource.kind.lower()} or (
-        lower in resource.short_names
-    )
+def selected(
+    labels: str | Mapping[str, str] = "", fields: str | Mapping[str, str] = ""
+) -> dict[str, str]:
+    """Return selectors as the query of a list or a watch has them."""
+    query = {"labelSelector": _selector(labels), "fieldSelector": _selector(fields)}
+    return {key: text for key, text in query.items() if text}
 
 
-def _parse_discovery(answer: Mapping[str, Any]) -> Iterator[Resource]:
-    for group in answer.get("items", ()):
-        for version in group.get("versions", ()):
-            if version.get("freshness") == "Stale":
-                continue
-            for r in version.get("resources", ()):
-                subresources = r.get("subresources") or ()
-                yield Resource(
-                    group=group["metadata"].get("name", ""),
-                    version=version["version"],
-                    plural=r["resource"],
-                    kind=(r.get("responseKind") or {}).get("kind", ""),
-                    singular=r.get("singularResource", ""),
-                    namespaced=r["scope"] == "Namespaced",
-                    short_names=tuple(r.get("shortNames") or ()),
-                    verbs=frozenset(r.get("verbs") or ()),
-                    subresources=frozenset(s["subresource"] for s in subresources),
-                )
+def _selector(wanted: str | Mapping[str, str]) -> str:
+    if isinstance(wanted, str):
+        return wanted
+    return ",".join(f"{key}={value}" for key, value in wanted.items())
+
+
+def _encoded(body: Any) -> bytes:
+    # The server reads what is applied as YAML, which knows no surrogate pairs, and
+    # breaks lines at characters that are ordinary ones in JSON.
+    text = json.dumps(body, ensure_ascii=False)
+    return _BREAKING.sub(lambda m: f"\\u{ord(m[0]):04x}", text).encode()
 
 
 def _api_error(method: str, path: str, status: int, data: bytes) -> APIError:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import re
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from pytest_kube import crds, manifests
@@ -20,7 +21,6 @@ from pytest_kube.errors import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
     from contextlib import AbstractContextManager
-    from pathlib import Path
 
     from pytest_kube.client import Client
     from pytest_kube.profiles import Profile
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 __tracebackhide__ = hide_frames
 
+_OWNER = re.compile(r'conflict with "([^"]+)"')
 _UNDECLARED = re.compile(r"(\.\S+): field not declared in schema")
 
 
@@ -57,14 +58,16 @@ class Cluster:
         version: Its Kubernetes version, without a leading ``v``.
         client: Requests as cluster administrator.
         guardian: Owns the processes that belong to the cluster, and a folder.
-        capabilities: What it can do: ``nodes`` (pods run, or seem to),
-            ``controllers`` (namespaces, ownership and workloads are looked after),
-            ``rollback`` and ``history`` (its etcd is ours).
+        capabilities: What it can do: ``nodes`` (pods run, or seem to), ``pods`` (their
+            containers really run), ``controllers`` (namespaces, ownership and
+            workloads are looked after), ``rollback`` and ``history`` (its etcd is
+            ours).
         identity: Makes the kubeconfig of a user with a name and groups.
         logs: Component name to log file.
         single_apiserver: Whether a new CRD needs to reach one API server only.
         state: What its etcd stores; ``None`` when its etcd is out of reach.
         audit: The API server's audit log, where there is one.
+        kubectl: Finds the kubectl program, where ``pods`` can be used.
         check: Raises ClusterError when the cluster is known to be broken.
     """
 
@@ -78,6 +81,7 @@ class Cluster:
     single_apiserver: bool = True
     state: State | None = None
     audit: Path | None = None
+    kubectl: Callable[[], Path] = lambda: Path("kubectl")
     check: Callable[[], None] = lambda: None
     _crds: dict[str, Any] = field(default_factory=dict)
     _installed: tuple[tuple[Path, ...], ...] = ()
@@ -208,33 +212,77 @@ class Cluster:
         crds.await_served(self.client, list(established), single=single, log=log)
 
     def apply(
-        self, objects: Iterable[Mapping[str, Any]], *, namespace: str, source: str = ""
+        self,
+        objects: Iterable[Mapping[str, Any]],
+        *,
+        namespace: str,
+        source: str = "",
+        force: bool = True,
     ) -> list[dict[str, Any]]:
         """Apply objects server-side, strictly, and return them as they are now.
+
+        Args:
+            objects: What is to be there.
+            namespace: Where objects are that do not say it themselves.
+            source: Where they come from, for the text of an error.
+            force: Whether to take over what others have set to another value.
 
         Raises:
             APIError: The API server refused one; the text names it and *source*.
         """
-        query = {
-            "fieldManager": FIELD_MANAGER,
-            "fieldValidation": "Strict",
-            "force": "true",
-        }
         applied = []
         for obj in objects:
-            resource = self.client.resource_of(obj)
-            metadata = obj["metadata"]
-            where = metadata.get("namespace") or namespace
-            path = resource.path(where, metadata["name"])
             try:
-                applied.append(self.client.patch(path, obj, type_="apply", query=query))
+                applied.append(self._apply(obj, namespace, force=force))
             except APIError as e:
                 origin = f" from {source}" if source else ""
-                typo = _UNDECLARED.search(str(e))
-                found = f"unknown field {typo[1]}: " if typo else ""
-                what = f"{obj['kind']} {metadata['name']}{origin}"
-                e.args = (f"applying {what}: {found}{e}",)
+                what = f"{obj['kind']} {obj['metadata']['name']}{origin}"
+                e.args = (f"applying {what}: {_found(e)}{e}",)
                 raise
             if manifests.is_crd(obj):
                 self._await_crds([obj])
         return applied
+
+    def _apply(self, obj: Mapping[str, Any], namespace: str, *, force: bool) -> Any:
+        resource = self.client.resource_of(obj)
+        metadata = obj["metadata"]
+        where = metadata.get("namespace") or namespace
+        path = resource.path(where, metadata["name"])
+        query = {"fieldManager": FIELD_MANAGER, "fieldValidation": "Strict"}
+        forced = {**query, "force": "true"}
+        try:
+            return self.client.patch(
+                path, obj, type_="apply", query=forced if force else query
+            )
+        except ConflictError as e:
+            # What a test has patched before, it may apply.
+            owners = {owner for owner, _ in _conflicts(e)}
+            if owners != {FIELD_MANAGER}:
+                raise
+        return self.client.patch(path, obj, type_="apply", query=forced)
+
+
+def _conflicts(error: APIError) -> list[tuple[str, str]]:
+    """Return who has set which field, of an apply that was refused for it."""
+    causes = (error.details.get("details") or {}).get("causes") or ()
+    return [
+        (
+            found[1] if (found := _OWNER.search(cause["message"])) else "?",
+            cause["field"],
+        )
+        for cause in causes
+        if cause.get("reason") == "FieldManagerConflict"
+    ]
+
+
+def _found(error: APIError) -> str:
+    """Return what is wrong, in few words, where the server says it in many."""
+    if typo := _UNDECLARED.search(str(error)):
+        return f"unknown field {typo[1]}: "
+    fields = [f"{field} belongs to {owner}" for owner, field in _conflicts(error)]
+    if not fields:
+        return ""
+    return (
+        f"{', '.join(fields)}, who set another value; leave it out of what is applied, "
+        "or take it over by force=True\n  "
+    )

@@ -14,7 +14,10 @@ The tree::
     │   ├── NotFoundError            404
     │   └── ConflictError            409
     ├── UnknownResourceError     the API serves no such kind
+    ├── ExecError                a command in a pod failed
     ├── WaitTimeoutError         a condition was not reached in time
+    ├── WaitFailedError          a condition cannot be reached any more, or did not hold
+    ├── NotRejectedError         the API server took what it should have rejected
     ├── HistoryError             what happened is not what was asserted
     └── ControllerError          the controller under test
         ├── ControllerExitedError    it ended, with its own exception as the cause
@@ -153,6 +156,24 @@ class UnknownResourceError(KubeError, LookupError):
         self.kind = kind
 
 
+class ExecError(KubeError):
+    """A command in a pod failed, or there is no such log.
+
+    Attributes:
+        exit_code: Of the command; ``None`` when it took too long.
+        output: What it wrote to its standard output.
+        error: And to its standard error.
+    """
+
+    def __init__(
+        self, text: str, *, exit_code: int | None, output: str, error: str
+    ) -> None:
+        super().__init__(text)
+        self.exit_code = exit_code
+        self.output = output
+        self.error = error
+
+
 class WaitTimeoutError(KubeError, TimeoutError):
     """A condition was not reached in time.
 
@@ -167,6 +188,34 @@ class WaitTimeoutError(KubeError, TimeoutError):
         super().__init__(text)
         self.last = last
         self.elapsed = elapsed
+
+
+class WaitFailedError(KubeError, AssertionError):
+    """A condition cannot be reached any more, or did not hold for as long as it should.
+
+    Attributes:
+        last: The object as last seen, or ``None`` when it did not exist.
+        elapsed: Seconds after which that was clear.
+    """
+
+    def __init__(
+        self, text: str, *, last: dict[str, Any] | None, elapsed: float
+    ) -> None:
+        super().__init__(text)
+        self.last = last
+        self.elapsed = elapsed
+
+
+class NotRejectedError(KubeError, AssertionError):
+    """The API server took an object that it should have rejected, or said another why.
+
+    Attributes:
+        object: What it answered: the object, or the ``Status`` of the rejection.
+    """
+
+    def __init__(self, text: str, *, answer: dict[str, Any]) -> None:
+        super().__init__(text)
+        self.object = answer
 
 
 class HistoryError(KubeError, AssertionError):

@@ -1,184 +1,162 @@
-"""Paths into an object: kubectl's JSONPath, and the plain field paths of `field`.
+"""Plain paths of names and indexes into an object: those of `conditions.field`.
 
-A path is read once into steps, and then finds values. No I/O; nothing of ours is
+kubectl's own, richer language is in `kubectl_jsonpath`. No I/O; nothing of ours is
 imported.
 """
 
 from __future__ import annotations
 
+import difflib
 import json
-import operator
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-Step = Callable[[Any], Iterable[Any]]
-"""What one part of a path does: it turns a value into those that it selects."""
+Part = str | int
 
 __tracebackhide__ = True  # what a user wrote is wrong, or raised
 
-_NAME = r"((?:\\.|[^\s\\.,=<>!?*@$'\"()\[\]{}])+)"
-_QUOTED = r"""\s*(?:'((?:\\.|[^'\\])*)'|"((?:\\.|[^"\\])*)")\s*"""
-_INTEGER = r"\s*(-?\d+)\s*(?!\s*[:\d])"
-_SLICE = r"\s*(-?\d+)?\s*:\s*(-?\d+)?\s*(?::\s*([1-9]\d*)?\s*)?"
-_OPERATORS: dict[str, Callable[[Any, Any], bool]] = {
-    "==": operator.eq,
-    "!=": operator.ne,
-    "<=": operator.le,
-    ">=": operator.ge,
-    "<": operator.lt,
-    ">": operator.gt,
-}
+_NAME = re.compile(r"((?:\\.|[^\s\\.,=<>!?*@$'\"()\[\]{}])+)")
+_SELECTOR = re.compile(
+    r"""\s*(?:'((?:\\.|[^'\\])*)'|"((?:\\.|[^"\\])*)"|(-?\d+))\s*(?![^\s\]])"""
+)
+_SHOWN = 60
+_NAMES_SHOWN = 5
 
 
-class Parser:
-    """Reads one path from left to right, and points to what it does not understand.
+def mistake(what: str, text: str, place: int, expected: str) -> ValueError:
+    """Return the error that points to *place* in the text, where *expected* is not."""
+    return ValueError(f"{what}: expected {expected}\n  {text}\n  {' ' * place}^")
 
-    A *plain* path has names and indexes only.
+
+def parse(text: str) -> list[Part]:
+    """Return the names and indexes of a path like ``spec.containers[0].image``.
+
+    Raises:
+        ValueError: It is not written like that; the text points to the place.
     """
-
-    def __init__(self, text: str, what: str, *, plain: bool = False) -> None:
-        self.text, self.what, self.plain = text, what, plain
-        self.position = 0
-        self.source = text
-
-    def _take(self, pattern: str) -> re.Match[str] | None:
-        if match := re.compile(pattern).match(self.text, self.position):
-            self.position = match.end()
-        return match
-
-    def need(self, pattern: str, expected: str) -> re.Match[str]:
-        """Read on, or raise ValueError that points to where *expected* is missing."""
-        if match := self._take(pattern):
-            return match
-        place = len(self.text) - len(self.text[self.position :].lstrip())
-        raise ValueError(
-            f"{self.what}: expected {expected}\n  {self.text}\n  {' ' * place}^"
-        )
-
-    def expression(self) -> list[Step]:
-        """Read a path with or without braces and root."""
-        braces = self._take(r"\s*\{\s*")
-        start = self.position
-        root = not self.plain and self._take(r"[$@]")
-        steps = self._steps()
-        if not steps and not root:
-            self.need(r"(?!)", ".name or [index]")
-        self.source = self.text[start : self.position]
-        if braces:
-            self.need(r"\s*\}", ".name, [index] or }")
-        return steps
-
-    def _steps(self) -> list[Step]:
-        found: list[Step] = []
-        dot = r"\.?"
-        while True:
-            if not self.plain and self._take(r"\.\."):
-                found.append(_descendants)
-                dot = ""
-                continue
-            if match := self._take(dot + _NAME):
-                found.append(_child(_unescaped(match[1])))
-            elif not self.plain and self._take(rf"{dot}\*"):
-                found.append(_children)
-            elif self._take(r"\.?\["):
-                found.append(self._selectors())
-            else:
-                return found
-            dot = r"\."
-
-    def _selectors(self) -> Step:
-        found: list[Step] = []
-        while not found or (not self.plain and self._take(",")):
-            if match := self._take(_QUOTED):
-                found.append(_child(_unescaped(match[1] or match[2] or "")))
-            elif match := self._take(_INTEGER):
-                found.append(_index(int(match[1])))
-            elif self.plain:
-                self.need(r"(?!)", 'an index or a "key"')
-            elif self._take(r"\s*\*\s*"):
-                found.append(_children)
-            elif self._take(r"\s*\?\s*\("):
-                found.append(self._filter())
-            else:
-                match = self.need(_SLICE, "an index, a slice, a 'key', * or ?(filter)")
-                found.append(
-                    _slice(slice(*(int(n) if n else None for n in match.groups())))
-                )
-        self.need(r"\]", "]")
-        return lambda v: [result for step in found for result in step(v)]
-
-    def _filter(self) -> Step:
-        left = self._operand()
-        name = self._take(r"==|!=|<=|>=|<|>")
-        right = self._operand() if name else left
-        self.need(r"\)\s*", "a comparison or )")
-
-        def passes(item: Any) -> bool:
-            if name is None:
-                return bool(left(item))
-            return _compare(left(item), name[0], right(item))
-
-        return lambda v: (
-            [item for item in v if passes(item)] if isinstance(v, list) else []
-        )
-
-    def _operand(self) -> Callable[[Any], list[Any]]:
-        if match := self._take(_QUOTED):
-            text = _unescaped(match[1] or match[2] or "")
-            return lambda _: [text]
-        if match := self._take(r"\s*(-?\d+(?:\.\d+)?|true|false)\s*"):
-            value = json.loads(match[1])
-            return lambda _: [value]
-        self.need(r"\s*@", '@.path, "text", a number, true or false')
-        steps = self._steps()
-        self._take(r"\s*")
-        return lambda item: find(item, steps)
+    parts: list[Part] = []
+    place = 0
+    while place < len(text):
+        dot = text[place] == "."
+        if match := _NAME.match(text, place + dot) if dot or not place else None:
+            parts.append(_unescaped(match[1]))
+        elif text[place + dot : place + dot + 1] == "[":
+            start = place + dot + 1
+            match = _SELECTOR.match(text, start)
+            if match is None:
+                raise mistake("field path", text, start, 'an index or a "key"')
+            if match.end() >= len(text):
+                raise mistake("field path", text, len(text), "]")
+            quoted = _unescaped(match[1] or match[2] or "")
+            parts.append(quoted if match[3] is None else int(match[3]))
+            place = match.end() + 1
+            continue
+        else:
+            break
+        place = match.end()
+    if not parts or place < len(text):
+        end = ", [index] or the end" if parts else " or [index]"
+        raise mistake("field path", text, place, f".name{end}")
+    return parts
 
 
-def find(value: Any, steps: Iterable[Step]) -> list[Any]:
-    """Return what the steps select of a value; of ``None`` nothing."""
-    found = [] if value is None else [value]
-    for step in steps:
-        found = [result for item in found for result in step(item)]
-    return found
+def find(value: Any, parts: Iterable[Part]) -> Any:
+    """Return what the path leads to; ``None`` when that is absent or null."""
+    for part in parts:
+        value = _part(value, part)
+    return value
 
 
-def _child(name: str) -> Step:
-    return lambda v: [v[name]] if isinstance(v, Mapping) and name in v else []
+def why_missing(obj: Any, parts: Sequence[Part]) -> str:
+    """Say where a path that leads to nothing stops, and what is there instead.
+
+    Example:
+        >>> why_missing({"spec": {"size": 1}}, ["spec", "sise"])
+        'spec has no sise; it has size'
+    """
+    for reached, part in enumerate(parts):
+        inner = _part(obj, part)
+        if inner is None:
+            return _stopped(obj, part, written(parts[:reached]))
+        obj = inner
+    return ""
 
 
-def _slice(part: slice) -> Step:
-    return lambda v: v[part] if isinstance(v, list) else []
+def written(parts: Iterable[Part]) -> str:
+    """Return the path as one writes it."""
+    text = "".join(
+        f"[{json.dumps(part, ensure_ascii=False)}]"
+        if isinstance(part, int) or not _NAME.fullmatch(part)
+        else f".{part}"
+        for part in parts
+    )
+    return text.removeprefix(".")
 
 
-def _index(index: int) -> Step:
-    # [-1:0] would be empty.
-    return _slice(slice(index, index + 1 or None))
+def nearest(name: str, names: Iterable[Any], cutoff: float = 0.0) -> list[str]:
+    """Return the names, the most similar first, without those below the cutoff."""
+
+    def likeness(other: str) -> float:
+        return difflib.SequenceMatcher(
+            None, name.casefold(), other.casefold(), autojunk=False
+        ).ratio()
+
+    # A map of thousands of names is not worth seconds.
+    known = [str(other)[:100] for other, _ in zip(names, range(1000), strict=False)]
+    rated = sorted(((likeness(other), other) for other in known), key=lambda r: -r[0])
+    return [other for rating, other in rated if rating >= cutoff]
 
 
-def _children(value: Any) -> Iterable[Any]:
+def brief(value: Any, limit: int = _SHOWN) -> str:
+    """Return text or JSON data on one line, shortened."""
+    text = value if isinstance(value, str) and value.strip() else _json(value, 3)
+    text = " ".join(text[: 4 * limit].split())
+    return text if len(text) <= limit else f"{text[: limit - 1]}…"
+
+
+def _part(value: Any, part: Part) -> Any:
+    if isinstance(part, str):
+        return value.get(part) if isinstance(value, Mapping) else None
+    inside = isinstance(value, list) and -len(value) <= part < len(value)
+    return value[part] if inside else None
+
+
+def _stopped(value: Any, part: Part, path: str) -> str:
+    if path == "" and part == "status":
+        return "no status yet"
+    if isinstance(value, Mapping) and part in value:
+        return f"{written([path, part] if path else [part])} is null"
+    path = path or "the object"
+    if isinstance(value, Mapping) and isinstance(part, str):
+        if not value:
+            return f"{path} is empty"
+        names = nearest(part, value)
+        more = ", …" if len(names) > _NAMES_SHOWN else ""
+        there = ", ".join(brief(name, 40) for name in names[:_NAMES_SHOWN])
+        return f"{path} has no {brief(part, 40)}; it has {there}{more}"
+    if isinstance(value, list) and isinstance(part, int):
+        return f"{path} has {len(value)} items, and none at [{part}]"
+    kind = "map" if isinstance(value, Mapping) else "list"
+    shown = f"a {kind}" if isinstance(value, Mapping | list) else brief(value)
+    return f"{path} is {shown}, which has no {written([part])}"
+
+
+def _json(value: Any, depth: int) -> str:
+    if isinstance(value, Mapping | list) and value and not depth:
+        return "{…}" if isinstance(value, Mapping) else "[…]"
     if isinstance(value, Mapping):
-        return value.values()
-    return value if isinstance(value, list) else ()
-
-
-def _descendants(value: Any) -> Iterator[Any]:
-    waiting = [value]
-    while waiting:
-        yield (item := waiting.pop())
-        waiting += reversed(list(_children(item)))
-
-
-def _compare(left: list[Any], name: str, right: list[Any]) -> bool:
-    if len(left) != 1 or len(right) != 1:
-        return False
-    kinds = {
-        float if isinstance(item, int) and not isinstance(item, bool) else type(item)
-        for item in (left[0], right[0])
-    }
-    comparable = len(kinds) == 1 and kinds <= {bool, float, str}
-    return comparable and _OPERATORS[name](left[0], right[0])
+        some = list(zip(value.items(), range(_NAMES_SHOWN), strict=False))
+        inner = [f"{_json(str(k), 0)}: {_json(v, depth - 1)}" for (k, v), _ in some]
+        inner += ["…"] * (len(value) > len(some))
+        return f"{{{', '.join(inner)}}}"
+    if isinstance(value, list):
+        inner = [_json(item, depth - 1) for item in value[:_NAMES_SHOWN]]
+        inner += ["…"] * (len(value) > len(inner))
+        return f"[{', '.join(inner)}]"
+    if isinstance(value, str):
+        value = value[: 4 * _SHOWN]
+    return json.dumps(value, ensure_ascii=False, default=repr)
 
 
 def _unescaped(text: str) -> str:

@@ -6,6 +6,7 @@ Imports pytest and the standard library only; all else waits until a test needs 
 from __future__ import annotations
 
 import os
+import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -189,3 +190,15 @@ def summary(reporter: pytest.TerminalReporter, session: Session | None) -> None:
     if count:
         tests = "test needs" if count == 1 else "tests need"
         reporter.write_line(f"kube: {count} {tests} a cluster; run pytest --kube=kwok")
+
+
+def compared(op: str, left: object, right: object) -> list[str] | None:
+    """Return how two objects of the handle differ; ``None`` if they are none."""
+    objects = sys.modules.get("pytest_kube.objects")
+    if objects is None or op != "==":
+        return None
+    if not isinstance(left, objects.Object) and not isinstance(right, objects.Object):
+        return None
+    from pytest_kube.diff import comparison
+
+    return comparison(left, right)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, overload
 
 from pytest_kube.audit import AuditLog, Write
 from pytest_kube.conditions import as_condition
-from pytest_kube.diff import differences
+from pytest_kube.diff import SECRETS, differences
 from pytest_kube.errors import ClusterError, HistoryError, hide_frames
 from pytest_kube.objects import Object
 from pytest_kube.state.etcd import CompactedError
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 __tracebackhide__ = hide_frames
 
 _DIFFERENCES_SHOWN = 12
-_VALUES_OF_SECRETS = ("data", "stringData", "metadata.annotations")
 # Served by two groups, stored as one.
 _STORED_AS = {("events.k8s.io", "Event"): ("", "Event")}
 
@@ -388,7 +387,7 @@ def _changes(version: Version) -> list[str]:
     if previous is None:
         # What is new is told by what it is; its metadata says little.
         previous = Object({k: obj.get(k) for k in ("apiVersion", "kind", "metadata")})
-    hidden = _VALUES_OF_SECRETS if obj.kind == "Secret" else ()
+    hidden = SECRETS if obj.kind == "Secret" else ()
     lines = differences(previous, obj, hidden=hidden)
     more = len(lines) - _DIFFERENCES_SHOWN
     if more > 0:

@@ -13,7 +13,7 @@ from pytest_kube.errors import ClusterError, hide_frames
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
 __tracebackhide__ = hide_frames
 
@@ -83,15 +83,34 @@ def select(source: Path, context: str, target: Path) -> Path:
     return target
 
 
+def impersonating(source: Path, user: str, groups: Sequence[str], target: Path) -> Path:
+    """Copy a kubeconfig so that its user acts as another one."""
+    config = _load(source)
+    for entry in config["users"]:
+        entry["user"] |= {"as": user, "as-groups": list(groups)}
+    _write_private(target, config)
+    return target
+
+
+def with_token(source: Path, token: str, target: Path) -> Path:
+    """Copy a kubeconfig so that its user is whose token it is."""
+    config = _load(source)
+    for entry in config["users"]:
+        entry["user"] = {"token": token}
+    _write_private(target, config)
+    return target
+
+
 def credentials(
     path: Path,
-) -> tuple[str, ssl.SSLContext, dict[str, str]]:
+) -> tuple[str, ssl.SSLContext, list[tuple[str, str]]]:
     """Return server URL, TLS context and headers of a kubeconfig's current context."""
     cluster, user = _current(path)
-    headers = {}
+    headers = [("Impersonate-User", user["as"])] if user.get("as") else []
+    headers += [("Impersonate-Group", group) for group in user.get("as-groups") or ()]
     try:
         if token := _data(user, "token", "tokenFile", path.parent, encoded=False):
-            headers["Authorization"] = f"Bearer {token.decode().strip()}"
+            headers.append(("Authorization", f"Bearer {token.decode().strip()}"))
         tls = _tls_context(cluster, user, path.parent)
     except (OSError, ValueError) as e:
         raise ClusterError(f"kubeconfig {path}: unusable credentials: {e}") from e

@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from reprlib import repr as brief
-from typing import Any
+from typing import Any, Protocol
 
 from pytest_kube import kubectl_yaml
 from pytest_kube.errors import ManifestError, hide_frames
@@ -34,7 +34,23 @@ _EARLY, _LATE = (
     )
 )
 
-Source = Path | str | Mapping[str, Any] | Sequence[Any]
+
+class ToDict(Protocol):
+    """A model of an object, as the official client and kr8s have them."""
+
+    def to_dict(self) -> Any:
+        """Return the object as a dictionary."""
+
+
+class ModelDump(Protocol):
+    """A model of an object, made with Pydantic."""
+
+    def model_dump(self, *, by_alias: bool, exclude_none: bool) -> Any:
+        """Return the object as a dictionary."""
+
+
+Model = ToDict | ModelDump
+Source = Path | str | Mapping[str, Any] | Sequence[Any] | Model
 """A file, a folder, YAML text, an object, or a sequence of these."""
 
 

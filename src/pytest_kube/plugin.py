@@ -6,7 +6,7 @@ imports pytest and the standard library only.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -14,6 +14,7 @@ from pytest_kube.fixtures import (  # noqa: F401  # registered by being here
     SESSION,
     asked_for,
     check_markers,
+    compared,
     kube,
     kube_client,
     kube_cluster,
@@ -141,6 +142,27 @@ def pytest_report_collectionfinish(
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Check the markers before anything is started."""
     check_markers(items)
+
+
+@pytest.hookimpl(tryfirst=True, optionalhook=True)
+def pytest_timeout_set_timer(item: pytest.Item, settings: Any) -> None:
+    """Note when pytest-timeout will end the test: waits have to end before."""
+    session = item.config.stash.get(SESSION, None)
+    if session:
+        session.limit(settings.timeout)
+
+
+@pytest.hookimpl(tryfirst=True, optionalhook=True)
+def pytest_timeout_cancel_timer(item: pytest.Item) -> None:
+    """Note that pytest-timeout has stopped counting."""
+    session = item.config.stash.get(SESSION, None)
+    if session:
+        session.limit(None)
+
+
+def pytest_assertrepr_compare(op: str, left: object, right: object) -> list[str] | None:
+    """Show what differs between two Kubernetes objects."""
+    return compared(op, left, right)
 
 
 @pytest.hookimpl(wrapper=True)

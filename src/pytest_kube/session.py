@@ -40,6 +40,10 @@ __tracebackhide__ = hide_frames
 HANDLE = pytest.StashKey["Kube"]()
 
 _MASTERS = ("system:masters",)
+_MARGIN, _MARGIN_SHARE = 2.0, 0.2
+"""Seconds between the end of a wait and that of a test by pytest-timeout, at most; for
+a short one this share of it."""
+
 _NAMESPACE_LENGTH = 63
 _FOLDER_NAME_LENGTH = 120
 
@@ -78,6 +82,8 @@ class Session:
         self._artifacts = 0
         self._identities: dict[str, Path] = {}
         self._lent: list[_Lent] = []
+        self._handles: list[Kube] = []
+        self._deadline: float | None = None
         self._stale = False
         self._renewals = 0
 
@@ -229,20 +235,36 @@ class Session:
             shared = isolation == "none"
             name = "default" if shared else _namespace_name(node.name or "session")
             handle = Kube(cluster, name, self.settings.timeout, _folder(self._config))
+            handle.deadline = self._deadline
             if lent.mark:
                 handle.mark_revision = lent.mark.since
             if not shared:
                 cluster.create_namespace(name)
             node.stash[HANDLE] = handle
+            self._handles.append(handle)
             try:
                 yield handle
             finally:
+                self._handles = [h for h in self._handles if h is not handle]
                 if isolation == "namespace":
-                    handle.clean_up()
+                    handle.leftovers.clean_up()
         finally:
             self._lent.remove(lent)
             if lent.mark and lent.renewals == self._renewals:
                 self._give_back(cluster, lent.mark, back=isolation == "rollback")
+
+    def limit(self, seconds: float | None) -> None:
+        """Let every wait end before the test is ended from outside.
+
+        Args:
+            seconds: When that will be, from now; ``None`` for never.
+        """
+        self._deadline = None
+        if seconds:
+            margin = min(_MARGIN, seconds * _MARGIN_SHARE)
+            self._deadline = time.monotonic() + seconds - margin
+        for handle in self._handles:
+            handle.deadline = self._deadline
 
     def _check_nesting(self, scope: str, used: Collection[str]) -> None:
         """Refuse what a rollback would break, and what a lost cluster has broken.
@@ -281,8 +303,10 @@ class Session:
             if back:
                 cluster.roll_back(mark)
             cluster.release(mark)
-        except KubeError as e:
-            self._lose()
+        except BaseException as e:
+            self._lose()  # also when it was interrupted: nobody knows what it is now
+            if not isinstance(e, KubeError):
+                raise
             raise RollbackError(
                 f"after this test: {e}\n  The next test gets a new cluster."
             ) from e
@@ -316,6 +340,7 @@ class Session:
             def start(spec: str | Callable[..., Any], **options: Any) -> Controller:
                 name = f"controller-{len(kube.controllers) + 1}"
                 surroundings = runner.Surroundings(
+                    user=name,
                     kubeconfig=self._identity(kube.cluster, name),
                     namespace=kube.namespace,
                     guardian=kube.cluster.guardian,

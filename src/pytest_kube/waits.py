@@ -1,289 +1,429 @@
-"""One wait for one object: list, watch, look at every version, explain a timeout."""
+"""What a handle waits for; every version is looked at, a timeout explains itself."""
 
 from __future__ import annotations
 
-import queue
 import threading
 import time
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Protocol
+from collections.abc import Callable, Mapping
+from contextlib import closing
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from pytest_kube.errors import APIError, ClusterError, WaitTimeoutError, hide_frames
+from pytest_kube import conditions
+from pytest_kube.errors import (
+    ClusterError,
+    KubeError,
+    NotFoundError,
+    WaitFailedError,
+    WaitTimeoutError,
+    hide_frames,
+)
+from pytest_kube.explanation import Explanation, told
+from pytest_kube.history import Selection, read
+from pytest_kube.objects import Object
+from pytest_kube.observation import Observation, Target, key_of
+from pytest_kube.verbs import Ref, Verbs
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from concurrent.futures import Future
-
-    from pytest_kube.client import Resource, Watch
-    from pytest_kube.cluster import Cluster
     from pytest_kube.conditions import Condition
 
 __tracebackhide__ = hide_frames
 
+Answer = TypeVar("Answer")
 ConditionLike = Callable[[Any], Any] | str
 """A condition, a function of the object or ``None``, or what kubectl wait takes."""
 
-_GONE = 410
-_EVENTS_SHOWN = 5
-_FIRST_LOOK = 2.0
-"""Seconds for the first answer, however short the wait: even one of 0 s looks once."""
+INTERVAL = 0.05
+"""Seconds between two calls of :meth:`Waits.eventually`."""
+
+_FAILED: Any = conditions.failed
 
 
-class Running(Protocol):
-    """What a wait needs to know of a controller under test."""
+@dataclass(repr=False)
+class Waits(Verbs):
+    """The waits of a handle; see `Kube`."""
 
-    name: str
-    exited: Future[None]
+    deadline: float | None = None
+    _failures: set[Any] = field(default_factory=set, init=False)
 
-    @property
-    def errors(self) -> list[str]:
-        """What its handlers raised without ending it."""
-
-    @property
-    def output(self) -> str:
-        """What it logged or printed so far."""
-
-    def tail(self, lines: int = 15) -> str:
-        """Return the last lines of its output."""
-
-    def failure(self) -> Exception | None:
-        """Return the error to raise when it is not running any more."""
-
-    def summary(self) -> str:
-        """Say in one line how it is doing."""
-
-
-class Wait:
-    """One wait: list, then watch from there, in a thread that feeds a queue.
-
-    The queue is what lets a controller's end, which is no event of the API, end the
-    wait as well.
-    """
-
-    def __init__(
+    def delete(
         self,
-        cluster: Cluster,
+        ref: Ref,
         *,
-        resource: Resource,
-        name: str,
-        namespace: str,
-        condition: Condition,
-        timeout: float,
-        controllers: Sequence[Running],
+        propagation: str = "Background",
+        grace: int | None = None,
+        wait: bool = True,
+        timeout: float | None = None,
+        namespace: str | None = None,
     ) -> None:
-        self.cluster = cluster
-        self.controllers = controllers
-        self.resource = resource
-        self.name = name
-        self.namespace = namespace
-        self.condition = condition
-        self.timeout = timeout
-        self.last: dict[str, Any] | None = None
-        self.seen: dict[str, Any] | None = None
-        self.looked = False
-        self.error: Exception | None = None
-        self.news: queue.SimpleQueue[Any] = queue.SimpleQueue()
-        self.ended = threading.Event()
-        self.watch: Watch | None = None
+        """Delete an object, and wait until it is gone; its uid tells.
 
-    def run(self) -> dict[str, Any]:
-        """Wait, and return the object for which the condition held."""
+        Args:
+            ref: The object. It is no error when it does not exist any more.
+            propagation: What becomes of the objects that it owns: ``Background``,
+                ``Foreground`` (they go first) or ``Orphan`` (they stay).
+            grace: Seconds that a pod has to end; its own when omitted.
+            wait: Whether to wait.
+            timeout: Seconds to wait at most; the handle's default when omitted.
+            namespace: Another namespace than the handle's.
+
+        Raises:
+            WaitTimeoutError: It still exists; the text names its finalizers.
+        """
+        seconds = self._seconds(timeout)
+        there = self.find(ref, namespace=namespace)
+        if there is None:
+            return
+        options: dict[str, Any] = {
+            "propagationPolicy": propagation,
+            "preconditions": {"uid": there.uid},
+        }
+        if grace is not None:
+            options["gracePeriodSeconds"] = grace
+        try:
+            self._client.request("DELETE", self._path(there), body=options)
+        except NotFoundError:
+            return
+        if wait:
+            gone = conditions.deleted_uid(there.uid)
+            self.wait_for(there, gone, timeout=seconds, unless=None)
+
+    def wait_for(
+        self,
+        ref: Ref,
+        condition: ConditionLike,
+        *,
+        timeout: float | None = None,
+        unless: ConditionLike | None = _FAILED,
+        namespace: str | None = None,
+    ) -> Object:
+        """Wait until a condition holds for an object, and return the object.
+
+        The object is listed, then watched: every version of it is looked at, and
+        nothing is polled. When a controller under test ends meanwhile, its error is
+        raised at once.
+
+        Args:
+            ref: The object; it need not exist yet.
+            condition: A function of the object, or of ``None`` while there is none;
+                one from ``pytest_kube``; or what ``kubectl wait --for`` takes, for
+                example ``"condition=Ready"`` or ``"jsonpath={.status.phase}=Running"``.
+            timeout: Seconds; the handle's default (``--kube-timeout``) when omitted.
+            unless: Give up as soon as this holds instead. By default when the object
+                reports that it failed for good (``failed``), or was deleted while the
+                test waited and nobody owns it who would make it again; what an earlier
+                wait has shown to the test does not count. ``None``: never give up.
+            namespace: Another namespace than the handle's.
+
+        Returns:
+            The object for which the condition held. For a condition that holds
+            without an object, such as ``deleted``: the object as last seen.
+
+        Raises:
+            WaitTimeoutError: It did not come true in time. The text shows why, the
+                object as last seen, what changed, its events, and what the
+                controllers did.
+            WaitFailedError: It cannot come true any more.
+            ControllerExitedError: A controller under test ended.
+
+        Example:
+            >>> kube.wait_for("memcached/sample", condition("Available"))
+            >>> kube.wait_for("deployment/sample",
+            ...               lambda d: d and d["spec"]["replicas"] == 3)
+        """
         __tracebackhide__ = True
-        started = time.monotonic()
-        for controller in self.controllers:
-            controller.exited.add_done_callback(lambda _: self.news.put(_CONTROLLER))
-        thread = threading.Thread(
-            target=self._observe, name=f"pytest-kube wait {self.name}", daemon=True
+        wanted = conditions.as_condition(condition)
+        failing = None if unless is None else conditions.as_condition(unless)
+        observation = self._observe(ref, timeout, namespace)
+        uid = ref.get("metadata", {}).get("uid") if isinstance(ref, Mapping) else None
+        obj = seen = None
+        with closing(observation.versions(uid)) as versions:
+            for change in versions:
+                obj = change.after
+                seen = obj or change.before or seen
+                if _holds(wanted, obj, observation):
+                    self._shown(obj)
+                    return Object(obj or seen or {})
+                if failing is not None and (why := self._cannot(failing, obj, seen)):
+                    elapsed = observation.elapsed
+                    headline = (
+                        f"{observation.target}: {wanted.name} cannot be reached any "
+                        f"more, after {elapsed:.1f} s: {why}"
+                    )
+                    text = self._explain(observation, wanted).of_one(headline, obj)
+                    raise WaitFailedError(text, last=obj, elapsed=elapsed)
+        elapsed = observation.elapsed
+        headline = (
+            f"{observation.target}: {wanted.name} not reached within {elapsed:.1f} s"
+            f"{self._cut_short(timeout)}"
         )
-        thread.start()
-        try:
-            answered = False
-            while True:
-                left = started + self.timeout - time.monotonic()
-                if left < -_FIRST_LOOK:
-                    break  # not even a flood of versions prolongs it for ever
-                try:
-                    news = self.news.get(
-                        timeout=max(left, 0.0 if answered else _FIRST_LOOK)
-                    )
-                except queue.Empty:
-                    break
-                self._check_controllers()
-                if news is _CONTROLLER:
-                    continue
-                answered = True
-                if isinstance(news, Exception):
-                    self.error = news
-                elif self._holds(news):
-                    return self.last or self.seen or {}
-        finally:
-            self.ended.set()
-            if self.watch is not None:
-                self.watch.close()
-        self._check_controllers()
-        elapsed = time.monotonic() - started
-        raise WaitTimeoutError(self._explain(elapsed), last=self.last, elapsed=elapsed)
+        text = self._explain(observation, wanted).of_one(headline, obj)
+        raise WaitTimeoutError(text, last=obj, elapsed=elapsed)
 
-    def _check_controllers(self) -> None:
-        __tracebackhide__ = True
-        for controller in self.controllers:
-            if failure := controller.failure():
-                raise failure
-
-    def _holds(self, obj: dict[str, Any] | None) -> bool:
-        __tracebackhide__ = True  # the error is one of the user's condition
-        self.looked = True
-        self.error = None
-        self.last = obj
-        self.seen = self.last or self.seen
-        try:
-            return bool(self.condition(self.last))
-        except Exception as e:
-            what = "an object" if obj else "None, for there is no such object"
-            e.add_note(
-                f"The condition {self.condition.name!r} raised this when asked about "
-                f"{what}: {self._what()}. It is asked about every version, also one "
-                "without a status, and about None while there is none."
-            )
-            raise
-
-    # --- in the thread ------------------------------------------------------
-
-    def _observe(self) -> None:
-        while not self.ended.is_set():
-            try:
-                self._list_and_watch()
-            except (APIError, ClusterError) as e:
-                # The API server may be starting again; the deadline is the caller's.
-                self.news.put(e)
-                self.ended.wait(0.1)
-
-    def _list_and_watch(self) -> None:
-        client = self.cluster.client
-        path = self.resource.path(self.namespace)
-        query = {"fieldSelector": f"metadata.name={self.name}"}
-        answer = client.request("GET", path, query=query)
-        common = {"apiVersion": self.resource.api_version, "kind": self.resource.kind}
-        items = answer["items"]
-        self.news.put({**common, **items[0]} if items else None)
-        version = answer["metadata"]["resourceVersion"]
-        while not self.ended.is_set():
-            self.watch = client.watch(path, {**query, "resourceVersion": version})
-            if self.ended.is_set():
-                self.watch.close()
-            for event in self.watch:
-                obj = event["object"]
-                if event["type"] == "ERROR":
-                    if obj.get("code") == _GONE:
-                        return
-                    self.news.put(
-                        ClusterError(f"watch of {path}: {obj.get('message')}")
-                    )
-                    self.ended.wait(0.1)
-                    return
-                version = obj["metadata"]["resourceVersion"]
-                self.news.put(None if event["type"] == "DELETED" else obj)
-            # A server, or a proxy, that closes every watch at once is not flooded.
-            self.ended.wait(0.01)
-
-    # --- the text of a timeout ----------------------------------------------
-
-    def _explain(self, elapsed: float) -> str:
-        lines = [
-            f"{self._what()}: {self.condition.name} not reached within {elapsed:.1f} s"
-        ]
-        lines += self._explain_object()
-        if self.error is not None:
-            lines.append(f"  API server   {self.error}")
-        lines += [f"  events       {event}" for event in self._events()]
-        lines += [f"  controller   {c.summary()}" for c in self.controllers]
-        if not self.controllers:
-            lines.append("  controller   none was started; kube_controller starts it")
-        return "\n".join(lines)
-
-    def _what(self) -> str:
-        where = f"{self.namespace}/" if self.resource.namespaced else ""
-        return f"{self.resource.kind} {where}{self.name}"
-
-    def _explain_object(self) -> list[str]:
-        obj = self.last
-        if not self.looked:
-            return ["  last seen    never: the API server did not answer"]
+    def _cannot(
+        self,
+        failing: Condition,
+        obj: dict[str, Any] | None,
+        seen: dict[str, Any] | None,
+    ) -> str:
+        """Say why it is no use to wait any longer; empty when it may be."""
+        if failing is not _FAILED:
+            return f"{failing.name} holds" if failing(obj) else ""
         if obj is None:
-            was = "it was deleted meanwhile" if self.seen else "it was never there"
-            return [f"  last seen    no such object; {was}"]
-        metadata, status = obj["metadata"], obj.get("status")
-        if not isinstance(status, dict):  # nothing says that it has to be one
-            status = {"status": status} if status else {}
-        text = f"resourceVersion {metadata.get('resourceVersion')}"
-        generation = metadata.get("generation")
-        if generation is not None:
-            text += f", generation {generation}"
-        observed = status.get("observedGeneration")
-        if observed is not None:
-            text += f", observedGeneration {observed}"
-            if isinstance(observed, int) and observed < (generation or 0):
-                text += " (the controller has not seen the latest spec)"
-        lines = [f"  last seen    {text}"]
-        if metadata.get("deletionTimestamp"):
-            finalizers = ", ".join(metadata.get("finalizers") or ["none"])
-            lines.append(
-                f"  deleting     since {metadata['deletionTimestamp']}, "
-                f"finalizers left: {finalizers}"
+            owned = not seen or seen["metadata"].get("ownerReferences")
+            return (
+                "" if owned else "it was deleted, and has no owner who makes it again"
             )
-        if not status and "spec" in obj:
-            lines.append("  status       empty: nothing has written to it yet")
-        return lines + _explain_status(status)
+        if not failing(obj) or _failure(obj) in self._failures:
+            return ""
+        return f"it reports {conditions.failure(obj)}"
 
-    def _events(self) -> list[str]:
-        if not self.resource.namespaced:
-            return []
-        kind = self.resource.kind
-        selector = f"involvedObject.kind={kind},involvedObject.name={self.name}"
-        try:
-            answer = self.cluster.client.request(
-                "GET",
-                f"/api/v1/namespaces/{self.namespace}/events",
-                query={"fieldSelector": selector},
-            )
-        except (APIError, ClusterError):
-            return []
-        events = sorted(
-            answer["items"], key=lambda e: int(e["metadata"]["resourceVersion"])
+    def _shown(self, obj: dict[str, Any] | None) -> None:
+        """Note a failure that the test knows of from now on."""
+        if obj and conditions.failed(obj):
+            self._failures.add(_failure(obj))
+
+    def wait_for_all(
+        self,
+        kind: str,
+        condition: ConditionLike,
+        *,
+        count: int | None = None,
+        labels: str | Mapping[str, str] = "",
+        timeout: float | None = None,
+        namespace: str | None = None,
+    ) -> list[Object]:
+        """Wait until a condition holds for all objects of a kind, and return them.
+
+        Args:
+            kind: Plural, singular, short name or Kind.
+            condition: As for :meth:`wait_for`.
+            count: How many there have to be, no more and no less; at least one when
+                omitted.
+            labels: A label selector, ``"app=web,tier!=db"``, or a mapping.
+            timeout: Seconds; the handle's default when omitted.
+            namespace: Another namespace than the handle's; ``""`` for all of them.
+
+        Raises:
+            WaitTimeoutError: It did not come true in time; the text names the objects
+                for which it does not hold.
+            ControllerExitedError: A controller under test ended.
+
+        Example:
+            >>> kube.wait_for_all("pods", ready, labels="app=web", count=3)
+        """
+        __tracebackhide__ = True
+        wanted = conditions.as_condition(condition)
+        resource = self._client.resource(kind)
+        if namespace and not resource.namespaced:
+            self._where(resource, {}, namespace)
+        where = self.namespace if namespace is None else namespace
+        target = Target(resource, where if resource.namespaced else "", labels=labels)
+        observation = Observation(
+            self._client, target, self._seconds(timeout), self.controllers
         )
-        return [
-            f"{e.get('type')}  {e.get('reason')}  {e.get('message')}"
-            for e in events[-_EVENTS_SHOWN:]
+        failing: dict[Any, dict[str, Any]] = {}
+        with closing(observation.run()) as told_of:
+            for changes in told_of:
+                for change in changes:
+                    key = key_of(change.after or change.before or {})
+                    failing.pop(key, None)
+                    if change.after and not _holds(wanted, change.after, observation):
+                        failing[key] = change.after
+                there = len(observation.objects)
+                if not failing and (there == count if count is not None else there):
+                    return [Object(obj) for obj in observation.objects.values()]
+        there, elapsed = len(observation.objects), observation.elapsed
+        how = "all" if count is None else str(count)
+        headline = (
+            f"{target}: {wanted.name} of {how} not reached within {elapsed:.1f} s"
+            f"{self._cut_short(timeout)}: there {'is' if there == 1 else 'are'} {there}"
+            + (f", and for {len(failing)} it does not hold" if failing else "")
+        )
+        left = list(failing.values())
+        raise WaitTimeoutError(
+            self._explain(observation, wanted).of_several(headline, left),
+            last=left[0] if left else None,
+            elapsed=elapsed,
+        )
+
+    def consistently(
+        self,
+        ref: Ref,
+        condition: ConditionLike,
+        *,
+        seconds: float,
+        namespace: str | None = None,
+    ) -> Object:
+        """See to it that a condition holds for an object all the time, for a while.
+
+        What has happened until now is for :meth:`history` to tell, without waiting.
+
+        Args:
+            ref: The object.
+            condition: As for :meth:`wait_for`; every version is looked at.
+            seconds: For how long.
+            namespace: Another namespace than the handle's.
+
+        Returns:
+            The object as it is at the end.
+
+        Raises:
+            WaitFailedError: It did not hold; the text shows the version, and why.
+            ControllerExitedError: A controller under test ended.
+        """
+        __tracebackhide__ = True
+        wanted = conditions.as_condition(condition)
+        observation = self._observe(ref, seconds, namespace)
+        obj = None
+        with closing(observation.versions()) as versions:
+            for change in versions:
+                obj = change.after
+                if _holds(wanted, obj, observation):
+                    continue
+                elapsed = observation.elapsed
+                headline = (
+                    f"{observation.target}: {wanted.name} was to hold for {seconds:g} "
+                    f"s, and did not after {elapsed:.2f} s"
+                )
+                if change.before:
+                    headline += f": {told(change)}"
+                text = self._explain(observation, wanted).of_one(headline, obj)
+                raise WaitFailedError(text, last=obj, elapsed=elapsed)
+        if not observation.looked:
+            headline = f"{observation.target}: nobody knows whether {wanted.name} held"
+            text = self._explain(observation, wanted).of_one(headline, None)
+            raise WaitTimeoutError(text, last=None, elapsed=observation.elapsed)
+        return Object(obj or {})
+
+    def eventually(
+        self, call: Callable[[], Answer], *, timeout: float | None = None
+    ) -> Answer:
+        """Call something again and again until it returns something true.
+
+        For what is no object of the API: a metric, a file, an HTTP answer. What
+        raises AssertionError, LookupError or KubeError counts as not yet.
+
+        Args:
+            call: A function without arguments; it is called every 0.05 s.
+            timeout: Seconds; the handle's default when omitted.
+
+        Returns:
+            What it returned.
+
+        Raises:
+            WaitTimeoutError: It did not in time; what it raised last is the cause.
+            ControllerExitedError: A controller under test ended.
+
+        Example:
+            >>> kube.eventually(lambda: "reconciled" in controller.output)
+        """
+        __tracebackhide__ = True
+        seconds = self._seconds(timeout)
+        started = time.monotonic()
+        pause = threading.Event()
+        while True:
+            answer, error = None, None
+            try:
+                answer = call()
+            except (AssertionError, LookupError, KubeError) as e:
+                error = e
+            if error is None and answer:
+                return answer
+            for controller in self.controllers:
+                if failure := controller.failure():
+                    raise failure
+            if time.monotonic() - started >= seconds:
+                break
+            pause.wait(INTERVAL)
+        elapsed = time.monotonic() - started
+        named: Any = call
+        name = conditions.as_condition(named).name
+        last = f"raised {error!r}" if error else f"returned {answer!r}"
+        lines = [
+            f"{name}: nothing true within {elapsed:.1f} s{self._cut_short(timeout)}",
+            f"  the last call {last:.300}",
+            *(f"  controller   {c.summary()}" for c in self.controllers),
         ]
+        text = "\n".join(lines)
+        raise WaitTimeoutError(text, last=None, elapsed=elapsed) from error
 
+    def settle(self, *, quiet: float = 0.2, timeout: float | None = None) -> None:
+        """Wait until nobody has written to the cluster for a while.
 
-_CONTROLLER = object()
-"""In the queue of a wait: some controller ended."""
+        Heartbeats and what the API server writes for itself do not count.
 
+        Args:
+            quiet: Seconds without a write.
+            timeout: Seconds; the handle's default when omitted.
 
-def _explain_status(status: dict[str, Any]) -> list[str]:
-    conditions = status.get("conditions")
-    usual = conditions is None or (
-        isinstance(conditions, list) and all(map(_is_condition, conditions))
-    )
-    lines = []
-    for entry in conditions if usual and conditions else ():
-        details = "".join(
-            f"  {key}={entry[key]!r}" if key == "message" else f"  {key}={entry[key]}"
-            for key in ("reason", "message")
-            if entry.get(key)
+        Raises:
+            WaitTimeoutError: Somebody goes on writing; the text says who and what.
+            ClusterError: The cluster's etcd is out of reach.
+        """
+        state = self.cluster.state
+        if state is None:
+            raise ClusterError(
+                f"{self.cluster.name}: settle needs to see every write, and its etcd "
+                "is out of reach; clusters of kwok and envtest have it"
+            )
+        seconds, started = self._seconds(timeout), time.monotonic()
+        if (revision := state.settle(quiet, seconds)) is None:
+            return
+        versions = read(self.cluster, revision, Selection())[-5:]
+        lines = [f"  {version}" for version in versions]
+        elapsed = time.monotonic() - started
+        raise WaitTimeoutError(
+            f"the cluster did not settle within {elapsed:.1f} s"
+            f"{self._cut_short(timeout)}: never {quiet} s without a write. Last:\n"
+            + "\n".join(lines),
+            last=None,
+            elapsed=elapsed,
         )
-        lines.append(f"  conditions   {entry['type']}={entry['status']}{details}")
-    told = {"observedGeneration", "conditions" if usual else ""}
-    if rest := {k: v for k, v in status.items() if k not in told}:
-        lines.append(f"  status       {_short(rest)}")
-    return lines
+
+    def _observe(
+        self, ref: Ref, timeout: float | None, namespace: str | None
+    ) -> Observation:
+        resource, name, where = self._resolve(ref, namespace)
+        target = Target(resource, where, name)
+        return Observation(
+            self._client, target, self._seconds(timeout), self.controllers
+        )
+
+    def _seconds(self, timeout: float | None) -> float:
+        """Return how long a wait may take."""
+        seconds = self.timeout if timeout is None else timeout
+        if not seconds >= 0:
+            raise ValueError(f"timeout={seconds}: expected seconds, 0 or more")
+        if self.deadline is not None:
+            seconds = max(0.0, min(seconds, self.deadline - time.monotonic()))
+        return seconds
+
+    def _cut_short(self, timeout: float | None) -> str:
+        asked = self.timeout if timeout is None else timeout
+        if self.deadline is None or time.monotonic() < self.deadline:
+            return ""
+        return f" instead of {asked:g}, for then pytest-timeout would end the test"
+
+    def _explain(self, observation: Observation, wanted: Condition) -> Explanation:
+        return Explanation(self.cluster, observation, wanted)
 
 
-def _is_condition(value: Any) -> bool:
-    return isinstance(value, dict) and {"type", "status"} <= set(value)
+def _holds(
+    wanted: Condition, obj: dict[str, Any] | None, observation: Observation
+) -> bool:
+    __tracebackhide__ = True  # the error is one of the user's condition
+    try:
+        return wanted(obj)
+    except Exception as e:
+        what = "an object" if obj else "None, for there is no such object"
+        e.add_note(
+            f"The condition {wanted.name!r} raised this when asked about "
+            f"{what}: {observation.target}. It is asked about every version, also one "
+            "without a status, and about None while there is none."
+        )
+        raise
 
 
-def _short(value: object, limit: int = 300) -> str:
-    text = repr(value)
-    return text if len(text) <= limit else text[: limit - 1] + "…"
+def _failure(obj: Mapping[str, Any]) -> tuple[Any, str]:
+    return obj["metadata"].get("uid"), conditions.failure(obj)

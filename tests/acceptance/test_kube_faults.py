@@ -149,9 +149,9 @@ def test_component_that_dies_during_the_rollback_is_no_rollback(
     """Nobody knows what the state is; half a rollback is never taken for one."""
     fault = (
         "etcd, write = kube.cluster.state._etcd, kube.cluster.state._etcd.write\n"
-        "    def dying(values):\n"
+        "    def dying(values, **how):\n"
         "        kill(clusters[0], 'etcd')\n"
-        "        return write(values)\n"
+        "        return write(values, **how)\n"
         "    etcd.write = dying"
     )
 
@@ -162,6 +162,19 @@ def test_component_that_dies_during_the_rollback_is_no_rollback(
             "E *RollbackError: after this test: *https://127.0.0.1:*/v3/kv/txn: no answer*"
         ]
     )
+
+
+def test_rollback_that_breaks_in_any_other_way_is_no_rollback(project: Project) -> None:
+    """An error of ours, or Ctrl-C in the middle: the next test gets a new cluster."""
+    fault = (
+        "def broken(values, **how):\n"
+        "        raise RuntimeError('nobody thought of this')\n"
+        "    kube.cluster.state._etcd.write = broken"
+    )
+
+    result = run(project, FAULT.format(fault=fault))
+
+    result.stdout.fnmatch_lines(["E *RuntimeError: nobody thought of this"])
 
 
 def test_thread_that_writes_for_ever_is_an_error_that_names_the_key(

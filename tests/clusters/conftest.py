@@ -69,7 +69,7 @@ def _handle(cluster: Cluster) -> Iterator[Kube]:
     kube = Kube(cluster, f"test-{secrets.token_hex(4)}", timeout=20)
     cluster.create_namespace(kube.namespace)
     yield kube
-    kube.clean_up()
+    kube.leftovers.clean_up()
 
 
 @pytest.fixture(scope="session")

@@ -116,7 +116,7 @@ class FakeAPI:
 
     def __init__(self, port: int) -> None:
         self.url = f"http://127.0.0.1:{port}"
-        self.client = Client(self.url, ssl.create_default_context(), {"X-Who": "me"})
+        self.client = Client(self.url, ssl.create_default_context(), [("X-Who", "me")])
         self.groups = [APPS, EVENTS, WIDGETS]
         self.answers: dict[
             str, tuple[int, Any] | Callable[[Request], tuple[int, Any]]

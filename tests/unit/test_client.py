@@ -228,7 +228,7 @@ def test_discovery_is_parsed(api: FakeAPI) -> None:
     )
     assert widget.namespaced
     assert "watch" in widget.verbs
-    assert widget.subresources == {"status"}
+    assert widget.subresources.keys() == {"status"}
 
 
 def test_stale_group_is_left_out(api: FakeAPI) -> None:
@@ -421,8 +421,8 @@ def test_token_becomes_a_header(tmp_path: Path) -> None:
     inline = credentials(tmp_path, config({"token": "secret"}))
     file = credentials(tmp_path, config({"tokenFile": "token"}))
 
-    assert inline == ("https://c", {"Authorization": "Bearer secret"})
-    assert file == ("https://c", {"Authorization": "Bearer from-file"})
+    assert inline == ("https://c", [("Authorization", "Bearer secret")])
+    assert file == ("https://c", [("Authorization", "Bearer from-file")])
 
 
 def test_client_certificates_are_taken_from_data_or_files(tmp_path: Path) -> None:
@@ -450,8 +450,8 @@ def test_client_certificates_are_taken_from_data_or_files(tmp_path: Path) -> Non
         **{"certificate-authority-data": encoded["ca.crt"]},
     )
 
-    assert credentials(tmp_path, from_files) == ("https://c", {})
-    assert credentials(tmp_path, inline) == ("https://c", {})
+    assert credentials(tmp_path, from_files) == ("https://c", [])
+    assert credentials(tmp_path, inline) == ("https://c", [])
 
 
 @pytest.mark.parametrize(

@@ -181,7 +181,7 @@ def test_values_of_secrets_are_in_no_file_and_no_section(
     inside["metadata"]["annotations"] = applied
     api.put(f"{CORE}/secrets", inside)
     secrets = api.client.resource("secrets")
-    kube._made.append((secrets, "other", "out"))
+    kube.leftovers._made.append((secrets, "other", "out"))
     api.answers["/api/v1/namespaces/other/secrets/out"] = (
         200,
         {"apiVersion": "v1", "kind": "Secret", **outside},
@@ -245,7 +245,7 @@ def test_number_of_objects_is_bounded(
 
 def test_time_is_bounded(kube: Kube, monkeypatch: pytest.MonkeyPatch) -> None:
     """A slow API server does not hold up the run for each kind and object."""
-    kube._made.append((kube.cluster.client.resource("pods"), "other", "web"))
+    kube.leftovers._made.append((kube.cluster.client.resource("pods"), "other", "web"))
     monkeypatch.setattr(collect_module, "TIME_LIMIT", 0.0)
 
     assert section(kube)[1:] == [

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 def surroundings(tmp_path: Path) -> Surroundings:
     """What controllers are given; nothing can be started with it."""
     return Surroundings(
+        user="controller-1",
         kubeconfig=tmp_path / "kubeconfig",
         namespace="team",
         guardian=SimpleNamespace(),  # type: ignore[arg-type]
@@ -647,6 +648,7 @@ def programs(
     monkeypatch.setattr(tempfile, "tempdir", str(surroundings.folder))
     with Guardian() as guardian:
         yield Surroundings(
+            user="controller-1",
             kubeconfig=surroundings.kubeconfig,
             namespace="team",
             guardian=guardian,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 import time
 from concurrent.futures import Future
@@ -11,20 +12,20 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_kube import waits
-from pytest_kube.conditions import as_condition, deleted
+from pytest_kube import observation
+from pytest_kube.conditions import deleted
 from pytest_kube.conditions import field as field_condition
 from pytest_kube.errors import ControllerExitedError, WaitTimeoutError
 from pytest_kube.kube import Kube
-from pytest_kube.waits import Wait
 
 from .fake_api import FakeAPI, fake_api, status
 from .waiting import until
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 WIDGETS = "/apis/example.com/v1/namespaces/default/widgets"
+ALL_WIDGETS = "/apis/example.com/v1/widgets"
 EVENTS = "/api/v1/namespaces/default/events"
 NO_CONTROLLER = "  controller   none was started; kube_controller starts it"
 
@@ -46,6 +47,7 @@ class Controller:
     """What a wait needs to know of a controller under test."""
 
     name: str = "mine"
+    user: str = "controller-1"
     exited: Future[None] = field(default_factory=Future)
     errors: list[str] = field(default_factory=list)
     output: str = ""
@@ -63,19 +65,19 @@ class Controller:
 class Waiting:
     """A wait in a thread of its own, while the test plays the server."""
 
-    def __init__(self, wait: Wait) -> None:
-        self._result: Future[dict[str, Any]] = Future()
+    def __init__(self, wait: Callable[[], Any]) -> None:
+        self._result: Future[Any] = Future()
         self._wait = wait
         self._thread = threading.Thread(target=self._run)
         self._thread.start()
 
     def _run(self) -> None:
         try:
-            self._result.set_result(self._wait.run())
+            self._result.set_result(self._wait())
         except BaseException as e:  # noqa: BLE001  # the test is to see it
             self._result.set_exception(e)
 
-    def result(self) -> dict[str, Any]:
+    def result(self) -> Any:
         """Return what the wait returned, or raise what it raised."""
         try:
             return self._result.result(2)
@@ -87,7 +89,14 @@ class Waiting:
 def api() -> Iterator[FakeAPI]:
     with fake_api() as api:
         api.put(EVENTS)
+        api.put(ALL_WIDGETS)
         yield api
+
+
+def handle(api: FakeAPI, *controllers: Controller, timeout: float = 10.0) -> Kube:
+    """Return a handle on the fake server."""
+    cluster: Any = SimpleNamespace(client=api.client, audit=None)
+    return Kube(cluster, "default", timeout, controllers=list(controllers))
 
 
 def wait_for(
@@ -96,18 +105,11 @@ def wait_for(
     *controllers: Controller,
     timeout: float = 10.0,
     kind: str = "widgets",
-) -> Wait:
+    **how: Any,
+) -> Callable[[], Any]:
     """Return a wait for w1 that has not begun."""
-    cluster: Any = SimpleNamespace(client=api.client)
-    return Wait(
-        cluster,
-        resource=api.client.resource(kind),
-        name="w1",
-        namespace="default",
-        condition=as_condition(condition),
-        timeout=timeout,
-        controllers=controllers,
-    )
+    kube = handle(api, *controllers, timeout=timeout)
+    return lambda: kube.wait_for(f"{kind}/w1", condition, **how)
 
 
 def timeout_text(
@@ -115,7 +117,7 @@ def timeout_text(
 ) -> list[str]:
     """Return the lines of a timeout, with the time that it took left out."""
     with pytest.raises(WaitTimeoutError) as caught:
-        wait_for(api, condition, *controllers, **{"timeout": 0.0, **how}).run()
+        wait_for(api, condition, *controllers, **{"timeout": 0.0, **how})()
 
     return lines_of(caught.value)
 
@@ -133,18 +135,18 @@ def test_what_holds_already_returns_at_once(api: FakeAPI) -> None:
     """The object comes back with its kind, though lists leave that out."""
     api.put(WIDGETS, widget(5, size=3))
 
-    found = wait_for(api, field_condition("spec.size", 3)).run()
+    found = wait_for(api, field_condition("spec.size", 3))()
 
     assert (found["kind"], found["apiVersion"]) == ("Widget", "example.com/v1")
     assert found["metadata"]["resourceVersion"] == "5"
-    assert api.asked(WIDGETS)[0].query == {"fieldSelector": "metadata.name=w1"}
+    assert api.asked(WIDGETS)[0].query["fieldSelector"] == "metadata.name=w1"
 
 
 def test_wait_of_no_time_looks_once(api: FakeAPI) -> None:
     """A timeout of 0 asks how things are now."""
     api.put(WIDGETS, widget(5, size=3))
 
-    found = wait_for(api, field_condition("spec.size", 3), timeout=0).run()
+    found = wait_for(api, field_condition("spec.size", 3), timeout=0)()
 
     assert found["spec"] == {"size": 3}
 
@@ -183,7 +185,7 @@ def test_wait_for_the_end_of_what_never_was_returns_nothing(api: FakeAPI) -> Non
     """There is no object that could be returned."""
     api.put(WIDGETS)
 
-    assert wait_for(api, deleted).run() == {}
+    assert wait_for(api, deleted)() == {}
 
 
 def test_controller_that_ends_fails_the_wait_at_once(api: FakeAPI) -> None:
@@ -206,7 +208,7 @@ def test_controller_that_has_ended_fails_the_next_wait(api: FakeAPI) -> None:
     controller.exited.set_result(None)
 
     with pytest.raises(ControllerExitedError):
-        wait_for(api, lambda _: True, controller).run()
+        wait_for(api, lambda _: True, controller)()
 
 
 def test_condition_that_raises_ends_the_wait(api: FakeAPI) -> None:
@@ -214,7 +216,7 @@ def test_condition_that_raises_ends_the_wait(api: FakeAPI) -> None:
     api.put(WIDGETS, widget(5))
 
     with pytest.raises(KeyError, match="status") as caught:
-        wait_for(api, lambda w: w["status"]["ready"]).run()
+        wait_for(api, lambda w: w["status"]["ready"])()
 
     (note,) = caught.value.__notes__
     assert note.startswith("The condition 'lambda at test_waits.py:")
@@ -229,7 +231,7 @@ def test_condition_that_takes_no_absence_is_told_so(api: FakeAPI) -> None:
     api.put(WIDGETS)
 
     with pytest.raises(TypeError) as caught:
-        wait_for(api, lambda w: w["spec"]["size"] == 3).run()
+        wait_for(api, lambda w: w["spec"]["size"] == 3)()
 
     (note,) = caught.value.__notes__
     assert "asked about None, for there is no such object: Widget default/w1" in note
@@ -348,7 +350,7 @@ def test_api_server_that_comes_back_is_asked_again(api: FakeAPI) -> None:
     wait = wait_for(api, lambda w: w)
     api.answers[WIDGETS] = lambda _: answers.pop(0)
 
-    found = wait.run()
+    found = wait()
 
     assert found["metadata"]["resourceVersion"] == "5"
     assert answers == []
@@ -363,7 +365,7 @@ def test_timeout_is_kept(api: FakeAPI) -> None:
     started = time.monotonic()
 
     with pytest.raises(WaitTimeoutError) as caught:
-        wait_for(api, field_condition("spec.size", 3), timeout=0.2).run()
+        wait_for(api, field_condition("spec.size", 3), timeout=0.2)()
 
     assert 0.2 <= time.monotonic() - started < 1.0
     assert 0.2 <= caught.value.elapsed < 1.0
@@ -407,6 +409,7 @@ def test_timeout_tells_everything_there_is(api: FakeAPI) -> None:
 
     assert lines == [
         "Widget default/w1: Ready=True not reached within T s",
+        '  because      Ready=False, for generation 1 of 2, reason Quota: no "cpu"',
         (
             "  last seen    resourceVersion 412, generation 2, observedGeneration 1 "
             "(the controller has not seen the latest spec)"
@@ -434,7 +437,7 @@ def test_timeout_says_that_no_controller_was_started(api: FakeAPI) -> None:
     api.put(WIDGETS, widget(5))
 
     with pytest.raises(WaitTimeoutError) as caught:
-        wait_for(api, lambda _: False, timeout=0).run()
+        wait_for(api, lambda _: False, timeout=0)()
 
     assert str(caught.value).splitlines()[-1] == NO_CONTROLLER
 
@@ -467,31 +470,35 @@ def test_timeout_says_that_the_object_was_never_there(api: FakeAPI) -> None:
     assert timeout_text(api, "create") == [
         "Widget default/w1: exists not reached within T s",
         "  last seen    no such object; it was never there",
+        "  instead      there is no Widget at all",
     ]
 
 
 def test_timeout_says_that_the_object_was_deleted(api: FakeAPI) -> None:
     """Something took it away while the test waited."""
     api.put(WIDGETS, widget(5))
-    waiting = Waiting(wait_for(api, lambda _: False, timeout=0.3))
+    waiting = Waiting(wait_for(api, lambda _: False, timeout=0.3, unless=None))
     api.next_watch().send("DELETED", widget(6))
 
     with pytest.raises(WaitTimeoutError) as caught:
         waiting.result()
 
-    text = "  last seen    no such object; it was deleted meanwhile"
-    assert lines_of(caught.value)[1:] == [text]
+    lines = lines_of(caught.value)
+    assert lines[1] == "  last seen    no such object; it was deleted meanwhile"
+    assert re.fullmatch(r"  changes      \+0\.\d\d s  deleted", lines[-1])
     assert caught.value.last is None
 
 
 def test_timeout_of_a_cluster_scoped_object_names_no_namespace(api: FakeAPI) -> None:
-    """Nor are events looked up, which are in namespaces only."""
+    """Events about it are in the namespace default nevertheless."""
     api.put("/api/v1/namespaces")
+    told = {"metadata": {"resourceVersion": "3"}, "type": "Normal", "reason": "Made"}
+    api.put(EVENTS, {**told, "message": "it"})
 
-    (first, _) = timeout_text(api, "create", kind="namespaces")
+    first, *_, last = timeout_text(api, "create", kind="namespaces")
 
     assert first == "Namespace w1: exists not reached within T s"
-    assert api.asked(EVENTS) == []
+    assert last == "  events       Normal  Made  it"
 
 
 def test_timeout_tells_of_an_api_server_that_is_gone(
@@ -503,11 +510,11 @@ def test_timeout_tells_of_an_api_server_that_is_gone(
     api.answers[EVENTS] = (0, None)
 
     with pytest.raises(WaitTimeoutError) as caught:
-        wait.run()
+        wait()
 
     assert lines_of(caught.value)[1:] == [
-        "  last seen    never: the API server did not answer",
         f"  API server   GET {WIDGETS}: 503 ServiceUnavailable: no leader",
+        "  last seen    never: the API server did not answer",
     ]
 
 
@@ -515,17 +522,18 @@ def test_timeout_tells_of_an_api_server_that_hangs(
     api: FakeAPI, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Even the first look has its limit."""
-    monkeypatch.setattr(waits, "_FIRST_LOOK", 0.05)
+    monkeypatch.setattr(observation, "_FIRST_LOOK", 0.05)
     wait = wait_for(api, "create", timeout=0)
     go_on = threading.Event()
     api.answers[WIDGETS] = lambda _: (0, go_on.wait(2))
 
     with pytest.raises(WaitTimeoutError) as caught:
-        wait.run()
+        wait()
 
     go_on.set()
-    text = "  last seen    never: the API server did not answer"
-    assert lines_of(caught.value)[1:] == [text]
+    server, seen = lines_of(caught.value)[1:]
+    assert "no answer from the API server" in server
+    assert seen == "  last seen    never: the API server did not answer"
 
 
 @pytest.mark.parametrize(

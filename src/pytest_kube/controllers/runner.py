@@ -47,13 +47,15 @@ class Surroundings:
     """What a controller under test is given.
 
     Attributes:
-        kubeconfig: Its own identity's kubeconfig file.
+        user: Its own identity: what the API server calls it.
+        kubeconfig: That identity's kubeconfig file.
         namespace: The namespace of the test.
         guardian: Starts processes that end with this one.
         folder: Where relative paths in a specification start.
         wide: Whether it looks after all namespaces rather than the test's own.
     """
 
+    user: str
     kubeconfig: Path
     namespace: str
     guardian: Guardian
@@ -81,11 +83,13 @@ class Controller:
 
     Attributes:
         name: What it is called in messages.
+        user: What the API server calls it.
         exited: Done when it ended; with its exception when it ended by one.
     """
 
-    def __init__(self, work: Work) -> None:
+    def __init__(self, work: Work, user: str = "") -> None:
         self.name = work.name
+        self.user = user
         self.exited: Future[None] = Future()
         self._ready: Future[None] = Future()
         self._work = work
@@ -248,7 +252,7 @@ def running(
     work: Work, surroundings: Surroundings, *, timeout: float
 ) -> Iterator[Controller]:
     """Run a controller under test: ready inside of the context, stopped after it."""
-    controller = Controller(work)
+    controller = Controller(work, surroundings.user)
     with cluster_environment(surroundings.kubeconfig), _collected_logs(controller):
         try:
             controller.start(timeout)

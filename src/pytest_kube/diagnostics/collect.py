@@ -6,11 +6,10 @@ import json
 import platform
 import shutil
 import time
-from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from pytest_kube import manifests
+from pytest_kube import events, manifests
 from pytest_kube.diagnostics.redact import redacted
 from pytest_kube.errors import KubeError
 from pytest_kube.system.processes import tail
@@ -20,7 +19,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from pytest_kube.kube import Kube
-    from pytest_kube.waits import Running
+    from pytest_kube.observation import Running
 
 TIME_LIMIT = 15.0
 """Seconds for everything that is collected of one test."""
@@ -57,7 +56,7 @@ def _collect(kube: Kube, folder: Path | None, *, shown: str | None, test: str) -
     evidence = _look(kube)
     lines = [f"cluster     {kube.cluster.name}; namespace {kube.namespace}"]
     lines += _told("objects", _counted(evidence.objects))
-    lines += _told("warnings", _warnings(evidence.events))
+    lines += _told("warnings", events.warnings(evidence.events))
     for controller in kube.controllers:
         lines.append(f"controller  {controller.summary()}")
         lines += [f"            | {line}" for line in _last_error(controller)]
@@ -109,7 +108,7 @@ def _look(kube: Kube) -> _Evidence:
         if (answer.get("metadata") or {}).get("continue"):
             text = f"only the first {len(found)} of {resource.full_name}"
             evidence.problems.append(text)
-    for resource, namespace, name in kube.made():
+    for resource, namespace, name in kube.leftovers.made:
         left = deadline - time.monotonic()
         if left <= 0 or len(evidence.objects) >= OBJECT_LIMIT:
             evidence.problems.append(f"stopped before {resource.full_name} {name}")
@@ -129,7 +128,7 @@ def _write(kube: Kube, folder: Path, evidence: _Evidence, test: str) -> None:
     folder.mkdir(parents=True)
     objects = [redacted(_without_noise(obj)) for obj in evidence.objects]
     (folder / "objects.yaml").write_text(manifests.dump(objects), "utf-8")
-    lines = [_event_line(e) for e in _in_order(evidence.events)]
+    lines = [events.line(e) for e in events.in_order(evidence.events)]
     (folder / "events.txt").write_text("\n".join([*lines, ""]), "utf-8")
     for i, controller in enumerate(kube.controllers, 1):
         text = "\n".join([controller.output, *controller.errors, ""])
@@ -178,34 +177,6 @@ def _counted(objects: Iterable[dict[str, Any]]) -> list[str]:
         if not (kind == "ServiceAccount" and found == ["default"])
         and not (kind == "ConfigMap" and found == ["kube-root-ca.crt"])
     ]
-
-
-def _warnings(events: Iterable[dict[str, Any]]) -> list[str]:
-    """Return a line for each kind of warning about each object, the latest last."""
-    latest: dict[tuple[Any, Any, Any], str] = {}
-    times: Counter[tuple[Any, Any, Any]] = Counter()
-    for event in _in_order(events):
-        if event.get("type") == "Warning":
-            involved = event.get("involvedObject") or {}
-            about = (involved.get("kind"), involved.get("name"), event.get("reason"))
-            times[about] += 1
-            latest.pop(about, None)
-            latest[about] = _event_line(event).removeprefix("Warning  ")
-    lines = [
-        line + (f" ({times[about]} times)" if times[about] > 1 else "")
-        for about, line in latest.items()
-    ]
-    return lines[-8:]
-
-
-def _in_order(events: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
-    return sorted(events, key=lambda e: int(e["metadata"]["resourceVersion"]))
-
-
-def _event_line(event: dict[str, Any]) -> str:
-    involved = event.get("involvedObject") or {}
-    what = f"{involved.get('kind')}/{involved.get('name')}"
-    return f"{event.get('type')}  {event.get('reason')}  {what}  {event.get('message')}"
 
 
 def _last_error(controller: Running) -> list[str]:

@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pytest_kube import kubeconfig
+from pytest_kube.binaries.releases import DEFAULT_VERSION
+from pytest_kube.binaries.store import Store
 from pytest_kube.client import Client
 from pytest_kube.cluster import Cluster
 from pytest_kube.errors import SettingsError, hide_frames
@@ -52,6 +54,13 @@ def create(
         path = guardian.directory / "kubeconfig"
         kubeconfig.select(source, profile.context, path)
         client = Client.from_kubeconfig(path)
+        # kubectl speaks to servers of neighbouring versions.
+        store = Store(
+            DEFAULT_VERSION,
+            explicit=settings.binaries,
+            offline=settings.offline,
+            report=report,
+        )
         report(f"using the existing cluster {profile.context} at {client.server}")
 
         def identity(user: str, groups: Sequence[str] = ()) -> Path:  # noqa: ARG001
@@ -62,7 +71,8 @@ def create(
             version=client.version(),
             client=client,
             guardian=guardian,
-            capabilities=frozenset({"nodes", "controllers"}),
+            capabilities=frozenset({"nodes", "pods", "controllers"}),
+            kubectl=lambda: store.require("kubectl")["kubectl"],
             identity=identity,
             single_apiserver=False,
         )

@@ -99,7 +99,8 @@ def create(
             version=client.version(),
             client=client,
             guardian=guardian,
-            capabilities=frozenset({"nodes", "controllers"}),
+            capabilities=frozenset({"nodes", "pods", "controllers"}),
+            kubectl=lambda: store.require("kubectl")["kubectl"],
             identity=_identities(guardian.directory, nodes[0], client),
             logs=_NodeLogs(guardian.directory, nodes),
         )

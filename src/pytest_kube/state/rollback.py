@@ -391,17 +391,25 @@ class State:
         if late:
             self._etcd.write(dict.fromkeys(late))
 
-    def settle(self, quiet: float, timeout: float) -> None:
-        """Wait until nobody has written for *quiet* seconds, at most *timeout*."""
+    def settle(self, quiet: float, timeout: float) -> int | None:
+        """Wait until nobody has written for *quiet* seconds, at most *timeout*.
+
+        Returns:
+            ``None``; or, when that did not come, the revision at which it began.
+        """
         started = last = time.monotonic()
-        seen, _ = self._etcd.count(PREFIX)
-        while (now := time.monotonic()) - last < quiet and now - started < timeout:
+        first, _ = self._etcd.count(PREFIX)
+        seen = first
+        while (now := time.monotonic()) - last < quiet:
+            if now - started >= timeout:
+                return first
             self._pause.wait(quiet / 20)
             changed = self._etcd.changed(PREFIX, seen)
             beats = [e for e in changed.entries if e.key.startswith(STAYS)]
             if changed.revision - seen > len(beats):
                 last = time.monotonic()
             seen = changed.revision
+        return None
 
     def _look(self, mark: Mark, after: int, ours: int) -> _Look:
         """Find what differs from *mark*, of what was written after a revision.
