@@ -82,6 +82,8 @@ class Run:
                 self.begun -= 1
                 self.inside += 1
                 for item in results:
+                    if item is _NO_VALUE:
+                        raise EvaluationError("a range over nothing in a range", [])
                     inner = _NO_VALUE if item is None else item
                     found += self.search(inner, place + 1)
                 if not results:

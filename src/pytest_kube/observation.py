@@ -264,27 +264,23 @@ class Observation:
                 # The API server may be starting again; the deadline is the caller's.
                 self._news.put(e)
                 self._ended.wait(0.1)
-                if isinstance(e, APIError):
+                if isinstance(e, APIError | _UnusableError):
                     version = ""
-            except Exception as e:  # noqa: BLE001  # a server that talks nonsense
-                self._news.put(
-                    ClusterError(f"{self.target.path}: not understood: {e!r}")
-                )
-                self._ended.wait(0.1)
-                version = ""
 
     def _list(self, **how: float) -> tuple[list[dict[str, Any]], str]:
         resource = self.target.resource
         selector = self.target.selector
-        items, version = self.client.list(
-            self.target.path,
-            labels=selector.get("labelSelector", ""),
-            fields=selector.get("fieldSelector", ""),
-            **how,
-        )
         # Items of a list come without the kind that the list has once for all.
         common = {"apiVersion": resource.api_version, "kind": resource.kind}
-        return [{**common, **item} for item in items], version
+        with self._understood():
+            items, version = self.client.list(
+                self.target.path,
+                labels=selector.get("labelSelector", ""),
+                fields=selector.get("fieldSelector", ""),
+                **how,
+            )
+            whole = [{**common, **item} for item in items]
+            return [item for item in whole if self._is_meant(item)], version
 
     def _follow_watch(self, version: str) -> str:
         """Watch from a version until the server ends it; return the last one."""
@@ -292,18 +288,39 @@ class Observation:
         self._watch = self.client.watch(self.target.path, query)
         if self._ended.is_set():
             self._watch.close()
-        for event in self._watch:
-            obj = event["object"]
-            if event["type"] == "ERROR":
-                if obj.get("code") != GONE:
-                    text = f"watch of {self.target.path}: {obj.get('message')}"
-                    raise ClusterError(text)
-                return ""
-            version = obj["metadata"]["resourceVersion"]
-            self._news.put(event)
+        with self._understood():
+            for event in self._watch:
+                obj = event["object"]
+                if event["type"] == "ERROR":
+                    if obj.get("code") != GONE:
+                        text = f"watch of {self.target.path}: {obj.get('message')}"
+                        raise _UnusableError(text)
+                    return ""
+                version = obj["metadata"]["resourceVersion"]
+                if self._is_meant(obj):
+                    self._news.put(event)
         # A server, or a proxy, that closes every watch at once is not flooded.
         self._ended.wait(0.01)
         return version
+
+    def _is_meant(self, obj: Mapping[str, Any]) -> bool:
+        name = key_of(obj)[1]
+        return not self.target.name or name == self.target.name
+
+    @contextlib.contextmanager
+    def _understood(self) -> Iterator[None]:
+        """Turn what an answer without sense leads to into an error that says so."""
+        try:
+            yield
+        except (AttributeError, KeyError, TypeError) as e:
+            raise _UnusableError(
+                f"the answer to {self.target.path} is none of an API server: "
+                f"{type(e).__name__}: {e}"
+            ) from e
+
+
+class _UnusableError(ClusterError):
+    """An answer from which a watch cannot go on; listing again may help."""
 
 
 def key_of(obj: Mapping[str, Any]) -> tuple[Any, Any]:

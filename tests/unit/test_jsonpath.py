@@ -81,6 +81,7 @@ def test_templates_are_rendered(template: str, text: str) -> None:
         ),
         ("{.kind}{end}", "{end} without {range}"),
         ("{range .nothing}{[0]}{end}", "nothing has no index"),
+        ("{range .nothing}{range @}{end}{end}", "a range over nothing in a range"),
         ("{.numbers[0,9]}", "index 9 is out of bounds of a list of 5"),
     ],
 )

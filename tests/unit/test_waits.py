@@ -356,6 +356,55 @@ def test_api_server_that_comes_back_is_asked_again(api: FakeAPI) -> None:
     assert answers == []
 
 
+@pytest.mark.parametrize(
+    "lie",
+    [
+        {"items": [{"spec": {}}], "metadata": {"resourceVersion": "1"}},
+        {"items": [widget(5)]},
+        {"items": "none", "metadata": {"resourceVersion": "1"}},
+        {"kind": "Status"},
+        [],
+        b"<html>",
+    ],
+)
+def test_list_that_makes_no_sense_is_no_list(api: FakeAPI, lie: Any) -> None:
+    """A proxy in between, for example; it is asked again until the time is over."""
+    api.answers[WIDGETS] = (200, lie)
+
+    lines = timeout_text(api, "create", timeout=0.3)
+
+    server, seen = lines[1:3]
+    assert server.startswith("  API server ")
+    assert "is none of an API server" in server or "is not JSON but '<html>'" in server
+    assert seen == "  last seen    never: the API server did not answer"
+    assert len(api.asked(WIDGETS)) > 2
+
+
+def test_event_that_makes_no_sense_is_survived(api: FakeAPI) -> None:
+    """What is true is listed afresh."""
+    api.put(WIDGETS, version="4")
+    waiting = Waiting(wait_for(api, lambda w: w))
+    stream = api.next_watch()
+    api.put(WIDGETS, widget(5))
+
+    stream.raw(b'{"type": "ADDED"}\n')
+
+    assert waiting.result()["metadata"]["resourceVersion"] == "5"
+
+
+def test_other_objects_are_not_taken_for_the_one(api: FakeAPI) -> None:
+    """A server that ignores the selector is not believed."""
+    other = widget(4, size=3, metadata={"name": "w2"})
+    api.put(WIDGETS, other, version="4")
+    waiting = Waiting(wait_for(api, lambda w: w and w["spec"]["size"] == 3))
+    stream = api.next_watch()
+
+    stream.send("MODIFIED", {**other, "spec": {"size": 3}})
+    stream.send("ADDED", widget(6, size=3))
+
+    assert waiting.result()["metadata"]["name"] == "w1"
+
+
 # --- what a timeout says ------------------------------------------------------
 
 
