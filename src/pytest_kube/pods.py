@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+import secrets
 import subprocess
 import threading
 import time
@@ -113,7 +114,9 @@ class Pods(Waits):
             ["port-forward", "--address=127.0.0.1"], ref, namespace, "has no ports"
         )
         guardian = self.cluster.guardian
-        process = guardian.start("port-forward", [*argv, f":{port}"])
+        # A name of its own, for what an earlier one wrote stays in its log.
+        log = f"port-forward-{secrets.token_hex(4)}"
+        process = guardian.start(log, [*argv, f":{port}"])
         try:
             deadline = time.monotonic() + self._seconds(None)
             pause = threading.Event()

@@ -12,6 +12,8 @@ import sys
 import tarfile
 import threading
 import time
+import urllib.error
+import urllib.request
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,7 +22,7 @@ import pytest
 
 from pytest_kube.binaries.releases import DEFAULT_VERSION
 from pytest_kube.client import Client
-from pytest_kube.errors import ClusterError
+from pytest_kube.errors import ClusterError, ExecError
 from pytest_kube.kube import Kube
 from pytest_kube.profiles import Profile
 from pytest_kube.providers import kind
@@ -83,9 +85,73 @@ def loaded_image(docker_client: Any) -> Iterator[str]:
     docker_client.images.remove(name)
 
 
+TALKATIVE = """
+package main
+
+import (
+	"fmt"
+	"net/http"
+	"os"
+	"time"
+)
+
+func main() {
+	if len(os.Args) > 1 {
+		fmt.Println("told:", os.Args[1:])
+		if os.Args[1] == "fail" {
+			fmt.Fprintln(os.Stderr, "it was told to")
+			os.Exit(3)
+		}
+		if os.Args[1] == "sleep" {
+			time.Sleep(time.Hour)
+		}
+		return
+	}
+	fmt.Println("serving")
+	http.ListenAndServe(":8080", http.HandlerFunc(
+		func(w http.ResponseWriter, r *http.Request) { fmt.Fprint(w, "hello") }))
+}
+"""
+
+
+def build_image(client: Any, name: str, source: str, folder: Path) -> None:
+    """Build a Go program that stands alone, and an image that has nothing else."""
+    (folder / "main.go").write_text(source)
+    env = {**os.environ, "CGO_ENABLED": "0", "GO111MODULE": "off"}
+    command = ["go", "build", "-o", "server", "main.go"]
+    subprocess.run(command, cwd=folder, env=env, check=True, timeout=100)
+    data = io.BytesIO()
+    with tarfile.open(fileobj=data, mode="w") as tar:
+        tar.add(folder / "server", "server")
+    repository, tag = name.split(":")
+    client.api.import_image_from_data(
+        data.getvalue(),
+        repository=repository,
+        tag=tag,
+        changes=['ENTRYPOINT ["/server"]'],
+    )
+
+
 @pytest.fixture(scope="module")
-def kind_cluster(docker_client: Any, loaded_image: str) -> Iterator[Cluster]:
-    profile = Profile("kind", "kind", images=(loaded_image,))
+def talkative_image(
+    docker_client: Any, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[str | None]:
+    """A program that logs, serves and does what it is told; ``None`` without Go."""
+    if not shutil.which("go"):
+        yield None
+        return
+    name = "pytest-kube.invalid/talkative:1"
+    build_image(docker_client, name, TALKATIVE, tmp_path_factory.mktemp("talkative"))
+    yield name
+    docker_client.images.remove(name)
+
+
+@pytest.fixture(scope="module")
+def kind_cluster(
+    docker_client: Any, loaded_image: str, talkative_image: str | None
+) -> Iterator[Cluster]:
+    images = tuple(image for image in (loaded_image, talkative_image) if image)
+    profile = Profile("kind", "kind", images=images)
     with kind.create(profile, Settings(profile), print) as cluster:
         yield cluster
 
@@ -143,6 +209,66 @@ def test_logs_of_the_control_plane_are_fetched_from_the_nodes(
 
     assert name.endswith("-control-plane")
     assert "etcd" in path.read_text() or "kube-apiserver" in path.read_text()
+
+
+@pytest.fixture
+def talkative(kind_cluster: Cluster, talkative_image: str | None) -> Iterator[Kube]:
+    """A handle beside a pod that runs."""
+    if talkative_image is None:
+        pytest.skip("there is no Go to build the program that runs in the pod")
+    kube = Kube(kind_cluster, "default", timeout=60)
+    container = {"name": "c", "image": talkative_image, "imagePullPolicy": "Never"}
+    pod = {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": "talkative"},
+        "spec": {"containers": [container], "terminationGracePeriodSeconds": 0},
+    }
+    kube.create(pod)
+    kube.wait_for("pod/talkative", "condition=Ready")
+    yield kube
+    kube.delete("pod/talkative")
+
+
+@pytest.mark.timeout(300)
+def test_pod_that_runs_has_logs_commands_and_ports(talkative: Kube) -> None:
+    """Each through kubectl, as the handle's identity."""
+    kube = talkative
+
+    assert kube.eventually(lambda: kube.logs("pod/talkative")) == "serving\n"
+    assert kube.logs("pod/talkative", container="c", tail=0) == ""
+    told = kube.exec("pod/talkative", "/server", "a b", "$HOME")
+    assert told == "told: [a b $HOME]\n"
+    with kube.port_forward("pod/talkative", 8080) as port:
+        url = f"http://127.0.0.1:{port}/"
+        with urllib.request.urlopen(url, timeout=10) as answer:
+            assert answer.read() == b"hello"
+    with pytest.raises(urllib.error.URLError, match="Connection refused"):
+        urllib.request.urlopen(url, timeout=10)
+
+
+@pytest.mark.timeout(300)
+def test_command_that_fails_says_how(talkative: Kube) -> None:
+    """Its exit code and its errors; a log or a port that is not there, too."""
+    kube = talkative
+
+    with pytest.raises(ExecError) as error:
+        kube.exec("pod/talkative", "/server", "fail")
+    assert str(error.value).startswith(
+        "exec of Pod talkative: exit code 3 of ['/server', 'fail']: it was told to"
+    )
+    assert (error.value.exit_code, error.value.output) == (3, "told: [fail]\n")
+    with pytest.raises(
+        ExecError, match=r"Pod talkative took more than 1 s: \['/server'"
+    ):
+        kube.exec("pod/talkative", "/server", "sleep", timeout=1)
+    with pytest.raises(ExecError, match='logs of Pod never: .*pods "never" not found'):
+        kube.logs("pod/never")
+    with (
+        pytest.raises(ClusterError, match='port 1 of Pod never .* "never" not found'),
+        kube.port_forward("pod/never", 1),
+    ):
+        pass
 
 
 @pytest.mark.timeout(300)
@@ -215,24 +341,9 @@ def memcached_image(
         docker_client.images.get(name)
         yield name
         return
-    go = shutil.which("go")
-    if go is None:
+    if not shutil.which("go"):
         pytest.skip(f"docker has no {name}, and there is no Go to build a stand-in")
-    folder = tmp_path_factory.mktemp("server")
-    (folder / "main.go").write_text(SERVER)
-    env = {**os.environ, "CGO_ENABLED": "0", "GO111MODULE": "off"}
-    command = [go, "build", "-o", "server", "main.go"]
-    subprocess.run(command, cwd=folder, env=env, check=True, timeout=100)
-    data = io.BytesIO()
-    with tarfile.open(fileobj=data, mode="w") as tar:
-        tar.add(folder / "server", "server")
-    repository, tag = name.split(":")
-    docker_client.api.import_image_from_data(
-        data.getvalue(),
-        repository=repository,
-        tag=tag,
-        changes=['ENTRYPOINT ["/server"]'],
-    )
+    build_image(docker_client, name, SERVER, tmp_path_factory.mktemp("server"))
     yield name
     docker_client.images.remove(name)
 
