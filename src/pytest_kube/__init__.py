@@ -11,8 +11,10 @@ if TYPE_CHECKING:
     from pytest_kube.conditions import condition as condition
     from pytest_kube.conditions import deleted as deleted
     from pytest_kube.conditions import exists as exists
+    from pytest_kube.conditions import failed as failed
     from pytest_kube.conditions import field as field
     from pytest_kube.conditions import jsonpath as jsonpath
+    from pytest_kube.conditions import observed as observed
     from pytest_kube.conditions import phase as phase
     from pytest_kube.conditions import ready as ready
     from pytest_kube.controllers.runner import Controller as Controller
@@ -25,12 +27,15 @@ if TYPE_CHECKING:
     from pytest_kube.errors import ControllerError as ControllerError
     from pytest_kube.errors import ControllerExitedError as ControllerExitedError
     from pytest_kube.errors import ControllerNotReadyError as ControllerNotReadyError
+    from pytest_kube.errors import ExecError as ExecError
     from pytest_kube.errors import HistoryError as HistoryError
     from pytest_kube.errors import KubeError as KubeError
     from pytest_kube.errors import ManifestError as ManifestError
     from pytest_kube.errors import NotFoundError as NotFoundError
+    from pytest_kube.errors import NotRejectedError as NotRejectedError
     from pytest_kube.errors import SettingsError as SettingsError
     from pytest_kube.errors import UnknownResourceError as UnknownResourceError
+    from pytest_kube.errors import WaitFailedError as WaitFailedError
     from pytest_kube.errors import WaitTimeoutError as WaitTimeoutError
     from pytest_kube.history import History as History
     from pytest_kube.history import Version as Version
@@ -52,22 +57,27 @@ _HOME = {
     "ControllerError": "errors",
     "ControllerExitedError": "errors",
     "ControllerNotReadyError": "errors",
+    "ExecError": "errors",
     "History": "history",
     "HistoryError": "errors",
     "Kube": "kube",
     "KubeError": "errors",
     "ManifestError": "errors",
     "NotFoundError": "errors",
+    "NotRejectedError": "errors",
     "Object": "objects",
     "SettingsError": "errors",
     "UnknownResourceError": "errors",
     "Version": "history",
+    "WaitFailedError": "errors",
     "WaitTimeoutError": "errors",
     "condition": "conditions",
     "deleted": "conditions",
     "exists": "conditions",
+    "failed": "conditions",
     "field": "conditions",
     "jsonpath": "conditions",
+    "observed": "conditions",
     "phase": "conditions",
     "ready": "conditions",
 }

@@ -36,7 +36,7 @@ ConditionLike = Callable[[Any], Any] | str
 INTERVAL = 0.05
 """Seconds between two calls of :meth:`Waits.eventually`."""
 
-_FAILED: Any = conditions.failed
+_FAILED = conditions.failed
 
 
 @dataclass(repr=False)
@@ -144,7 +144,9 @@ class Waits(Verbs):
                 if _holds(wanted, obj, observation):
                     self._shown(obj)
                     return Object(obj or seen or {})
-                if failing is not None and (why := self._cannot(failing, obj, seen)):
+                if failing is not None and (
+                    why := self._cannot(wanted, failing, obj, seen)
+                ):
                     elapsed = observation.elapsed
                     headline = (
                         f"{observation.target}: {wanted.name} cannot be reached any "
@@ -162,6 +164,7 @@ class Waits(Verbs):
 
     def _cannot(
         self,
+        wanted: Condition,
         failing: Condition,
         obj: dict[str, Any] | None,
         seen: dict[str, Any] | None,
@@ -176,6 +179,8 @@ class Waits(Verbs):
             )
         if not failing(obj) or _failure(obj) in self._failures:
             return ""
+        if _holds_of_nothing(wanted):
+            return ""  # what failed can still be deleted
         return f"it reports {conditions.failure(obj)}"
 
     def _shown(self, obj: dict[str, Any] | None) -> None:
@@ -423,6 +428,13 @@ def _holds(
             "without a status, and about None while there is none."
         )
         raise
+
+
+def _holds_of_nothing(wanted: Condition) -> bool:
+    try:
+        return wanted(None)
+    except Exception:  # noqa: BLE001  # it is asked in earnest, and then it is raised
+        return False
 
 
 def _failure(obj: Mapping[str, Any]) -> tuple[Any, str]:

@@ -317,8 +317,8 @@ def test_impersonated_user_is_the_user(kube: Kube) -> None:
     """A ServiceAccount by its whole name."""
     server, tls, headers = credentials(kube.cluster.kubeconfig)
     robot = f"system:serviceaccount:{kube.namespace}:robot"
-    acting = {"Impersonate-User": robot, "Impersonate-Group": "system:masters"}
-    client = Client(server, tls, {**headers, **acting})
+    acting = [("Impersonate-User", robot), ("Impersonate-Group", "system:masters")]
+    client = Client(server, tls, [*headers, *acting])
 
     client.request(
         "POST",

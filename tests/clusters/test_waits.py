@@ -204,6 +204,17 @@ def test_failure_for_good_ends_the_wait_at_once(on_envtest: Kube) -> None:
     assert error.value.last is not None
 
 
+def test_what_failed_can_still_be_deleted(on_envtest: Kube) -> None:
+    """A wait for its end is not given up."""
+    created = on_envtest.create(job())
+    report(on_envtest, "job/j", *FAILED)
+    timer = threading.Timer(0.1, on_envtest.delete, ["job/j"], {"wait": False})
+    timer.start()
+
+    on_envtest.wait_for(created, deleted)
+    timer.join()
+
+
 def test_failure_that_the_test_knows_of_is_no_news(on_envtest: Kube) -> None:
     """After it has waited for the failure, a test waits for what comes of it."""
     on_envtest.create(job())

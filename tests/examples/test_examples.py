@@ -21,6 +21,8 @@ EXAMPLES = Path(__file__).parents[2] / "examples"
         ("kopf", "envtest", "7 passed, 2 skipped"),
         ("plain", "kwok", "7 passed"),
         ("plain", "envtest", "7 passed"),
+        ("recipes", "kwok", "31 passed"),
+        ("recipes", "envtest", "27 passed, 4 skipped"),
         ("dask", "kwok", "5 passed"),
     ],
 )
