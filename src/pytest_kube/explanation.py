@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_kube import audit, events
 from pytest_kube.diff import SECRETS, differences
-from pytest_kube.errors import KubeError
+from pytest_kube.errors import APIError, KubeError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -56,7 +56,8 @@ class Explanation:
         self._add("because", self._why(obj))
         self._add_object(obj)
         seen = self.observation.changes or self.observation.objects
-        if self.observation.looked and not obj and not seen:
+        answered = self.observation.looked or self._refused()
+        if answered and not obj and not seen:
             self._add_absence()
         self._add_changes(self.observation.changes)
         target = self.observation.target
@@ -87,13 +88,17 @@ class Explanation:
     def _why(self, obj: Mapping[str, Any] | None) -> str:
         return self.condition.explain(obj) if obj else ""
 
+    def _refused(self) -> bool:
+        return isinstance(self.observation.error, APIError)
+
     # --- the object ---------------------------------------------------------
 
     def _add_object(self, obj: Mapping[str, Any] | None) -> None:
         if self.observation.error is not None:
             self._add("API server", str(self.observation.error))
         if not self.observation.looked:
-            self._add("last seen", "never: the API server did not answer")
+            why = "refused" if self._refused() else "did not answer"
+            self._add("last seen", f"never: the API server {why}")
             return
         if obj is None:
             seen = any(c.before or c.after for c in self.observation.changes)

@@ -21,6 +21,9 @@ from pytest_kube.errors import (
     WaitTimeoutError,
 )
 from pytest_kube.kube import Kube
+from pytest_kube.profiles import Profile
+from pytest_kube.providers import envtest
+from pytest_kube.settings import Settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -323,6 +326,46 @@ def test_kind_of_which_there_is_none_is_said_to_have_none(handle: Kube) -> None:
     assert instead(error.value) == ["there is no PodTemplate at all"]
 
 
+def test_kind_that_is_not_served_any_more_is_said_to_be_gone(handle: Kube) -> None:
+    """Its CRD was deleted, perhaps by the controller under test."""
+    group = f"{handle.namespace}.example.com"
+    crd = {
+        "apiVersion": "apiextensions.k8s.io/v1",
+        "kind": "CustomResourceDefinition",
+        "metadata": {"name": f"gadgets.{group}"},
+        "spec": {
+            "group": group,
+            "scope": "Namespaced",
+            "names": {"plural": "gadgets", "singular": "gadget", "kind": "Gadget"},
+            "versions": [
+                {
+                    "name": "v1",
+                    "served": True,
+                    "storage": True,
+                    "schema": {"openAPIV3Schema": {"type": "object"}},
+                }
+            ],
+        },
+    }
+    handle.apply(crd)
+    handle.find(f"gadgets.{group}/g")
+    client = handle.cluster.client
+    known = list(client.resources())
+    handle.delete(f"crd/gadgets.{group}")
+    handle.eventually(
+        lambda: group not in {r.group for r in client.resources(refresh=True)}
+    )
+    client._resources = known  # as a handle has it that has not looked since
+
+    with pytest.raises(WaitTimeoutError) as error:
+        handle.wait_for(f"gadgets.{group}/g", exists, timeout=0.3)
+
+    assert instead(error.value) == [
+        f"the API server does not serve gadgets.{group} in {group}/v1 any more; was its "
+        "CRD deleted?"
+    ]
+
+
 def test_requests_of_the_controller_are_told(
     handle: Kube, soon: Callable[..., None]
 ) -> None:
@@ -575,6 +618,36 @@ def test_deadline_cuts_every_wait_short(handle: Kube) -> None:
         f"ConfigMap {handle.namespace}/never: exists not reached within T s instead of "
         "20, for then pytest-timeout would end the test"
     )
+
+
+@pytest.mark.timeout(60)
+def test_wait_outlives_the_api_server() -> None:
+    """It is restarted in the middle; what comes afterwards is seen."""
+    profile = Profile("envtest", "envtest")
+    with envtest.create(profile, Settings(profile), print) as cluster:
+        kube = Kube(cluster, "default", timeout=30)
+        kube.apply(config_map("a", x="0"))
+        processes = {p.name: p for p in cluster.guardian.processes()}
+        seen: list[str] = []
+
+        def is_two(obj: dict[str, Any]) -> bool:
+            if not seen:
+                cluster.guardian.restart(processes["kube-apiserver"])
+                changing.start()
+            seen.append(obj["data"]["x"])
+            return obj["data"]["x"] == "2"
+
+        def change() -> None:
+            for value in "12":
+                patch = {"data": {"x": value}}
+                kube.eventually(lambda patch=patch: kube.patch("cm/a", patch))
+
+        changing = threading.Thread(target=change)
+
+        kube.wait_for("cm/a", is_two)
+
+        changing.join()
+        assert seen == ["0", "1", "2"]
 
 
 @pytest.mark.parametrize("timeout", [-1, -0.001, float("nan")])

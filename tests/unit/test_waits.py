@@ -563,7 +563,8 @@ def test_timeout_tells_of_an_api_server_that_is_gone(
 
     assert lines_of(caught.value)[1:] == [
         f"  API server   GET {WIDGETS}: 503 ServiceUnavailable: no leader",
-        "  last seen    never: the API server did not answer",
+        "  last seen    never: the API server refused",
+        "  instead      there is no Widget at all",
     ]
 
 
