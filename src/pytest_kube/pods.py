@@ -178,7 +178,7 @@ class Pods(Waits):
         what = f"{resource.kind} {name}"
         if "pods" not in self.cluster.capabilities:
             raise ClusterError(
-                f"{what} {lack}: pods of a {self.cluster.provider} cluster do not run; "
+                f"{what} {lack}: pods of {self.cluster.provider} clusters do not run; "
                 "those of --kube=kind do"
             )
         kubectl = str(self.cluster.kubectl())

@@ -177,6 +177,7 @@ class Verbs:
         Example:
             >>> kube.update("memcached/sample", lambda m: m["spec"].update(size=3))
         """
+        __tracebackhide__ = True  # the error may be one of the user's function
         if change is None:
             return self._replace(ref, subresource)
         for attempt in range(1, _ATTEMPTS + 1):
@@ -191,7 +192,7 @@ class Verbs:
 
     def _replace(self, obj: Ref, subresource: str) -> Object:
         if isinstance(obj, str):
-            raise TypeError(
+            raise ValueError(  # noqa: TRY004  # as for every wrong ref
                 f"update({obj!r}): pass the object as it is to be, or a function that "
                 f"changes it: update({obj!r}, lambda obj: …)"
             )

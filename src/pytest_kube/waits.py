@@ -421,7 +421,11 @@ def _holds(
     try:
         return wanted(obj)
     except Exception as e:
-        what = "an object" if obj else "None, for there is no such object"
+        what = "None, for there is no such object"
+        if obj:
+            what = "an object"
+            if not observation.target.name:
+                what = f"{obj['kind']} {obj['metadata']['name']}"
         e.add_note(
             f"The condition {wanted.name!r} raised this when asked about "
             f"{what}: {observation.target}. It is asked about every version, also one "

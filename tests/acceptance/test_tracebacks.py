@@ -29,12 +29,22 @@ def test_errors_of_ours_show_no_line_of_ours(project: Project) -> None:
         "                                 'metadata': {'name': 'a'}, 'datum': {}})\n"
         "def test_wait(kube): kube.wait_for('cm/a', 'create', timeout=0.1)\n"
         "def test_lambda(kube): kube.wait_for('cm/a', lambda o: o['spec'])\n"
+        "def test_all(kube): kube.wait_for_all('cm', lambda o: o['x'], namespace='')\n"
+        "def test_early(kube):\n"
+        "    kube.wait_for('ns/default', 'condition=X', unless='create')\n"
+        "def test_held(kube): kube.consistently('cm/a', 'create', seconds=1)\n"
+        "def test_never(kube): kube.eventually(lambda: 0, timeout=0)\n"
+        "def test_taken(kube): kube.expect_rejected({'apiVersion': 'v1',\n"
+        "    'kind': 'ConfigMap', 'metadata': {'name': 'a'}})\n"
+        "def test_exec(kube): kube.exec('pod/a', 'true')\n"
+        "def test_update(kube): kube.update('cm/a')\n"
+        "def test_change(kube): kube.update('ns/default', lambda o: o['x'])\n"
         "def test_controller(run_controller): run_controller('nonsense')\n"
     )
 
     result = project.run("--kube=envtest", "--show-capture=no")
 
-    result.assert_outcomes(failed=8)
+    result.assert_outcomes(failed=16)
     assert ours(result) == []
     for error in (
         "*ValueError: 'nonsense' names no object*",
@@ -44,6 +54,14 @@ def test_errors_of_ours_show_no_line_of_ours(project: Project) -> None:
         "*APIError: applying ConfigMap a: unknown field .datum: *",
         "*WaitTimeoutError: ConfigMap *a: exists not reached within 0.1 s*",
         "*TypeError: 'NoneType' object is not subscriptable*",
+        "*KeyError: 'x'",
+        "*WaitFailedError: Namespace default: X=True cannot be reached any more*",
+        "*WaitFailedError: ConfigMap *a: exists was to hold for 1 s*",
+        "*WaitTimeoutError: lambda at test_widgets.py:14: nothing true within 0.0 s",
+        "*NotRejectedError: ConfigMap a was to be rejected, and was accepted*",
+        "*ClusterError: Pod a runs no commands: *",
+        "*ValueError: update('cm/a'): pass the object as it is to be*",
+        "*KeyError: 'x'",
         "*ControllerError: 'nonsense' names no controller.*",
     ):
         result.stdout.fnmatch_lines([f"E {error}"])

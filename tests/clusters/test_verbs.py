@@ -220,7 +220,7 @@ def test_update_of_what_was_not_read_says_what_to_do(handle: Kube) -> None:
 
     with pytest.raises(ManifestError, match=r"no metadata\.resourceVersion; get it"):
         handle.update(config_map("a"))
-    with pytest.raises(TypeError, match=r"update\('cm/a'\): pass the object as it is"):
+    with pytest.raises(ValueError, match=r"update\('cm/a'\): pass the object as it is"):
         handle.update("cm/a")  # type: ignore[call-overload]
 
 
@@ -624,7 +624,7 @@ def test_pods_that_do_not_run_have_no_logs(on_kwok: Kube) -> None:
     """The remedy is named."""
     on_kwok.create(pod("p"))
 
-    expected = "pods of a kwok cluster do not run; those of --kube=kind do"
+    expected = "pods of kwok clusters do not run; those of --kube=kind do"
     with pytest.raises(ClusterError, match=f"Pod p has no logs: {expected}"):
         on_kwok.logs("pod/p")
     with pytest.raises(ClusterError, match=f"Pod p runs no commands: {expected}"):
