@@ -152,7 +152,7 @@ def deleted_uid(uid: str) -> Condition:
     return Condition("deleted", holds, being_deleted)
 
 
-def field(path: str, value: object = _ANY) -> Condition:
+def field(path: str, value: Callable[[Any], object] | object = _ANY) -> Condition:
     """Hold when the field at *path* is *value*; without one, when it is not null.
 
     Args:
@@ -263,13 +263,13 @@ def as_condition(value: Predicate | str) -> Condition:
     return Condition(name, value)
 
 
-exists = Condition("exists", lambda obj: obj is not None)
+exists: Condition = Condition("exists", lambda obj: obj is not None)
 """Hold when the object is there."""
 
-deleted = Condition("deleted", lambda obj: obj is None, being_deleted)
+deleted: Condition = Condition("deleted", lambda obj: obj is None, being_deleted)
 """Hold when the object is gone; a namesake created since hides that: `deleted_uid`."""
 
-ready = Condition("ready", lambda obj: not unready(obj), unready)
+ready: Condition = Condition("ready", lambda obj: not unready(obj), unready)
 """Hold when the object is in service, as far as its kind tells.
 
 Nothing that is being deleted is ready. Built-in kinds:
@@ -293,13 +293,13 @@ has not `failed`; Ready, or else Available, is true if it is reported. One with 
 but without a status is not ready.
 """
 
-observed = Condition("observed", lambda obj: not unobserved(obj), unobserved)
+observed: Condition = Condition("observed", lambda obj: not unobserved(obj), unobserved)
 """Hold when the status is about the latest spec, as an observedGeneration tells.
 
 That of the status counts, or else those of its conditions. Without any, it does not.
 """
 
-failed = Condition(
+failed: Condition = Condition(
     "failed",
     lambda obj: bool(failure(obj)),
     lambda obj: ABSENT if obj is None else "it reports no failure",

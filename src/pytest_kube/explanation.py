@@ -102,8 +102,8 @@ class Explanation:
             return
         if obj is None:
             seen = any(c.before or c.after for c in self.observation.changes)
-            was = "it was deleted meanwhile" if seen else "it was never there"
-            self._add("last seen", f"no such object; {was}")
+            since = "; it was deleted meanwhile" if seen else ", from the first look on"
+            self._add("last seen", f"no such object{since}")
             return
         metadata, status = obj["metadata"], obj.get("status")
         if not isinstance(status, dict):  # nothing says that it has to be one

@@ -62,6 +62,10 @@ class Kube(Pods):
             >>> with pytest.raises(APIError, match="cannot list resource"):
             ...     kube.as_user("jane", "viewers").list("secrets")
         """
+        if not name:
+            raise ValueError(
+                "as_user('') names nobody: the requests would be the administrator's"
+            )
         target = self._kubeconfig_of(name)
         return self._as(kubeconfig.impersonating(self.kubeconfig, name, groups, target))
 
@@ -130,6 +134,12 @@ class Kube(Pods):
             if e.status not in _REJECTIONS:
                 raise
             causes = (e.details.get("details") or {}).get("causes") or ()
+            if not match and "strict decoding error" in str(e):
+                raise NotRejectedError(
+                    f"{what} was not even judged, for it has a field that its kind "
+                    f"does not have; where that is what is tested, use match:\n  {e}",
+                    answer=e.details,
+                ) from None
             texts = [str(e), *(str(cause.get("message")) for cause in causes)]
             if not any(re.search(match, text) for text in texts):
                 lines = [

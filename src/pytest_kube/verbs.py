@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from reprlib import repr as brief
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 from pytest_kube import events, manifests
 from pytest_kube.client import FIELD_MANAGER
 from pytest_kube.errors import (
+    APIError,
     ConflictError,
     ManifestError,
     NotFoundError,
@@ -27,11 +29,14 @@ if TYPE_CHECKING:
 
 __tracebackhide__ = hide_frames
 
+PatchType = Literal["apply", "json", "merge", "strategic"]
 Ref = str | Mapping[str, Any]
 """``"kind/name"``, or the object itself."""
 
 _STRICT = {"fieldManager": FIELD_MANAGER, "fieldValidation": "Strict"}
 _ATTEMPTS = 10
+_QUOTED = re.compile(r'Invalid value: "\{.*\}": ', re.DOTALL)
+_UNKNOWN = re.compile(r'unknown field "([^"]+)"')
 
 
 @dataclass
@@ -229,7 +234,7 @@ class Verbs:
         ref: Ref,
         patch: Mapping[str, Any] | Sequence[Mapping[str, Any]],
         *,
-        type: str = "merge",  # noqa: A002  # kubectl's word
+        type: PatchType = "merge",  # noqa: A002  # kubectl's word
         subresource: str = "",
         namespace: str | None = None,
     ) -> Object:
@@ -251,9 +256,26 @@ class Verbs:
             >>> kube.patch("memcached/sample", {"status": {"phase": "Ready"}},
             ...            subresource="status")
         """
-        query = {**_STRICT, "force": "true"} if type == "apply" else _STRICT
+        resource, name, _ = self._resolve(ref, namespace)
         path = self._path(ref, namespace, subresource)
-        return Object(self._client.patch(path, patch, type_=type, query=query))
+        query = _STRICT
+        if (type == "json") == isinstance(patch, Mapping):
+            wanted = "a list of operations" if type == "json" else "a mapping"
+            raise ValueError(f"a patch of type {type} is {wanted}: {brief(patch)}")
+        if type == "apply" and isinstance(patch, Mapping):
+            query = {**_STRICT, "force": "true"}
+            known = {"apiVersion": resource.api_version, "kind": resource.kind}
+            metadata = {"name": name, **patch.get("metadata", {})}
+            patch = {**known, **patch, "metadata": metadata}
+        try:
+            return Object(self._client.patch(path, patch, type_=type, query=query))
+        except APIError as e:
+            # Some answers quote the whole object before they come to the point.
+            text = _QUOTED.sub("", str(e))
+            typo = _UNKNOWN.search(text)
+            found = f"unknown field {typo[1]}: " if typo else ""
+            e.args = (f"patching {resource.kind} {name}: {found}{text}",)
+            raise
 
     def scale(self, ref: Ref, replicas: int, *, namespace: str | None = None) -> Object:
         """Change the number of replicas; custom resources with a scale can, too.
@@ -320,6 +342,19 @@ class Verbs:
         resource = self._client.resource(kind)
         return resource, name, self._where(resource, {}, namespace)
 
+    def _kind(self, kind: str, namespace: str | None) -> tuple[Resource, str]:
+        """Return the resource and the namespace of a collection, empty for all."""
+        if "/" in kind:
+            raise ValueError(
+                f"{kind!r} names one object, and a kind is meant: write "
+                f"{kind.partition('/')[0]!r}"
+            )
+        resource = self._client.resource(kind)
+        if namespace and not resource.namespaced:
+            self._where(resource, {}, namespace)
+        where = self.namespace if namespace is None else namespace
+        return resource, where if resource.namespaced else ""
+
     def _where(
         self,
         resource: Resource,
@@ -376,10 +411,7 @@ class Verbs:
             fields: A field selector, ``"status.phase=Running"``, or a mapping.
             namespace: Another namespace; ``""`` for all of them.
         """
-        resource = self._client.resource(kind)
-        where = self.namespace if namespace is None else namespace
-        if namespace and not resource.namespaced:
-            self._where(resource, {}, namespace)
+        resource, where = self._kind(kind, namespace)
         items = self._client.list(
             resource.path(where), labels=labels, fields=fields
         ).items

@@ -7,11 +7,12 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args
 
 from pytest_kube import conditions
 from pytest_kube.errors import (
     ClusterError,
+    ConflictError,
     KubeError,
     NotFoundError,
     WaitFailedError,
@@ -33,6 +34,8 @@ Answer = TypeVar("Answer")
 ConditionLike = Callable[[Any], Any] | str
 """A condition, a function of the object or ``None``, or what kubectl wait takes."""
 
+Propagation = Literal["Background", "Foreground", "Orphan"]
+
 INTERVAL = 0.05
 """Seconds between two calls of :meth:`Waits.eventually`."""
 
@@ -50,7 +53,7 @@ class Waits(Verbs):
         self,
         ref: Ref,
         *,
-        propagation: str = "Background",
+        propagation: Propagation = "Background",
         grace: int | None = None,
         wait: bool = True,
         timeout: float | None = None,
@@ -71,22 +74,29 @@ class Waits(Verbs):
             WaitTimeoutError: It still exists; the text names its finalizers.
         """
         seconds = self._seconds(timeout)
-        there = self.find(ref, namespace=namespace)
-        if there is None:
-            return
-        options: dict[str, Any] = {
-            "propagationPolicy": propagation,
-            "preconditions": {"uid": there.uid},
-        }
+        if propagation not in get_args(Propagation):
+            allowed = ", ".join(get_args(Propagation))
+            raise ValueError(f"propagation={propagation!r}: allowed are {allowed}")
+        options: dict[str, Any] = {"propagationPolicy": propagation}
+        known = ref.get("metadata", {}).get("uid") if isinstance(ref, Mapping) else None
+        if known:
+            options["preconditions"] = {"uid": known}
         if grace is not None:
             options["gracePeriodSeconds"] = grace
+        path = self._path(ref, namespace)
         try:
-            self._client.request("DELETE", self._path(there), body=options)
+            answer = self._client.request("DELETE", path, body=options)
         except NotFoundError:
             return
-        if wait:
-            gone = conditions.deleted_uid(there.uid)
-            self.wait_for(there, gone, timeout=seconds, unless=None)
+        except ConflictError as e:
+            if known and "UID in" in str(e):
+                return  # it is gone, and another one has its name
+            raise
+        # What is gone at once is answered with a Status.
+        uid = answer["metadata"].get("uid") or answer.get("details", {}).get("uid")
+        if wait and uid:
+            gone = conditions.deleted_uid(uid)
+            self.wait_for(ref, gone, timeout=seconds, unless=None, namespace=namespace)
 
     def wait_for(
         self,
@@ -219,11 +229,8 @@ class Waits(Verbs):
         """
         __tracebackhide__ = True
         wanted = conditions.as_condition(condition)
-        resource = self._client.resource(kind)
-        if namespace and not resource.namespaced:
-            self._where(resource, {}, namespace)
-        where = self.namespace if namespace is None else namespace
-        target = Target(resource, where if resource.namespaced else "", labels=labels)
+        resource, where = self._kind(kind, namespace)
+        target = Target(resource, where, labels=labels)
         observation = Observation(
             self._client, target, self._seconds(timeout), self.controllers
         )
@@ -279,6 +286,8 @@ class Waits(Verbs):
         """
         __tracebackhide__ = True
         wanted = conditions.as_condition(condition)
+        if not seconds >= 0:
+            raise ValueError(f"seconds={seconds}: expected seconds, 0 or more")
         observation = self._observe(ref, seconds, namespace)
         obj = None
         with closing(observation.versions()) as versions:
@@ -302,7 +311,7 @@ class Waits(Verbs):
         return Object(obj or {})
 
     def eventually(
-        self, call: Callable[[], Answer], *, timeout: float | None = None
+        self, call: Callable[[], Answer | None], *, timeout: float | None = None
     ) -> Answer:
         """Call something again and again until it returns something true.
 

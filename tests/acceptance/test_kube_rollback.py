@@ -206,10 +206,9 @@ def test_leaves_all_kinds_of_things(kube):
                  {"apiGroups": [""], "apiVersions": ["v1"],
                   "operations": ["CREATE"], "resources": ["secrets"]}]}]},
     ])
-    for ref in ("cm/stuck", "clusterrole/stuck"):
-        path = kube._path(ref, "mine")
-        kube.cluster.client.request("DELETE", path)
-        assert kube.get(ref, namespace="mine")["metadata"]["deletionTimestamp"]
+    for ref, where in (("cm/stuck", "mine"), ("clusterrole/stuck", None)):
+        kube.delete(ref, namespace=where, wait=False)
+        assert kube.get(ref, namespace=where)["metadata"]["deletionTimestamp"]
     kube.cluster.client.request("DELETE", "/api/v1/namespaces/mine")
     kube.cluster.client.request(
         "DELETE", "/apis/apiextensions.k8s.io/v1/customresourcedefinitions/"
@@ -220,9 +219,10 @@ def test_finds_none_of_it(kube, number):
     names = [n.name for n in kube.list("namespaces") if n.name != "local-path-storage"]
     assert sorted(names) == sorted(
         ["default", "kube-node-lease", "kube-public", "kube-system", kube.namespace])
-    for ref in ("widget/stuck", "clusterrole/stuck", "pv/mine", "priorityclass/mine",
+    assert kube.find("widget/stuck", namespace="default") is None
+    for ref in ("clusterrole/stuck", "pv/mine", "priorityclass/mine",
                 "validatingwebhookconfiguration/mine"):
-        assert kube.find(ref, namespace="default") is None, ref
+        assert kube.find(ref) is None, ref
     # What was gone is back, and works at once.
     kube.create({"apiVersion": "example.com/v1", "kind": "Widget",
                  "metadata": {"name": "w"}, "spec": {"size": 1}})

@@ -16,7 +16,7 @@ from pytest_kube.kube import Kube
 from pytest_kube.profiles import NodeGroup, Profile
 from pytest_kube.providers import kwok
 from pytest_kube.settings import Settings
-from pytest_kube.state.rollback import (
+from pytest_kube.state.keys import (
     EVENTS,
     HEARTBEATS,
     MANAGERS,

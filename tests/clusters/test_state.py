@@ -22,7 +22,8 @@ from pytest_kube.errors import ClusterError, RollbackError
 from pytest_kube.state import etcd as client
 from pytest_kube.state import rollback
 from pytest_kube.state.etcd import Change, CompactedError, Entry, Etcd
-from pytest_kube.state.rollback import EVENTS, HEARTBEATS, NODES, NOT_STATE, State
+from pytest_kube.state.keys import EVENTS, HEARTBEATS, NODES, NOT_STATE
+from pytest_kube.state.rollback import State
 from pytest_kube.system.ports import free_ports
 from pytest_kube.system.processes import Guardian
 

@@ -253,12 +253,51 @@ def test_deletion_that_nobody_finishes_says_who_would(envtest_cluster: Cluster) 
     ) in str(error.value).splitlines()
 
 
-def test_unknown_propagation_is_the_servers_error(handle: Kube) -> None:
-    """It lists what there is."""
-    handle.apply(config_map("a"))
+def test_propagation_that_is_none_lists_those_there_are(handle: Kube) -> None:
+    """Before anything is asked."""
+    expected = "propagation='foreground': allowed are Background, Foreground, Orphan"
+    with pytest.raises(ValueError, match=expected):
+        handle.delete("cm/a", propagation="foreground")  # type: ignore[arg-type]
 
-    with pytest.raises(APIError, match='"Foreground", "Background", "Orphan"'):
-        handle.delete("cm/a", propagation="Sideways")
+
+def test_deletion_of_what_was_replaced_spares_the_namesake(handle: Kube) -> None:
+    """An object is itself, not its name."""
+    old = handle.apply(config_map("a"))
+    handle.delete("cm/a")
+    new = handle.apply(config_map("a"))
+
+    handle.delete(old)
+
+    assert handle.get("cm/a").uid == new.uid
+
+
+def test_patch_of_another_shape_than_its_type_says_which_one(handle: Kube) -> None:
+    """The server's error would be one of its programming language."""
+    with pytest.raises(
+        ValueError, match="a patch of type json is a list of operations"
+    ):
+        handle.patch("cm/a", {"op": "add"}, type="json")
+    with pytest.raises(ValueError, match="a patch of type merge is a mapping"):
+        handle.patch("cm/a", [{"op": "add"}])
+
+
+def test_patch_with_a_typo_names_the_field_first(handle: Kube, widgets: str) -> None:
+    """Not after the whole object."""
+    obj = handle.create(widget(widgets, size=1))
+
+    with pytest.raises(APIError) as error:
+        handle.patch(obj, {"spec": {"sise": 2}})
+
+    text = str(error.value)
+    assert text.startswith("patching Widget w: unknown field spec.sise: PATCH /apis/")
+    assert len(text) < 300
+
+
+def test_kind_is_not_a_ref(handle: Kube) -> None:
+    """And the other way round."""
+    for call in (handle.list, lambda kind: handle.wait_for_all(kind, "create")):
+        with pytest.raises(ValueError, match="'cm/a' names one object, and a kind is"):
+            call("cm/a")
 
 
 # --- subresources -------------------------------------------------------------
@@ -405,6 +444,41 @@ def test_as_user_may_do_what_its_roles_allow(handle: Kube) -> None:
     status = jane.create({**me, "metadata": {}})["status"]["userInfo"]
     assert status["username"] == "jane"
     assert {"viewers", "others"} <= set(status["groups"])
+
+
+def test_nobody_is_no_user(handle: Kube) -> None:
+    """An empty variable would make the test one of the administrator's powers."""
+    with pytest.raises(ValueError, match="as_user\\(''\\) names nobody"):
+        handle.as_user("")
+
+
+def test_who_may_only_delete_can_delete(handle: Kube) -> None:
+    """Nothing else is asked."""
+    rules = [{"apiGroups": [""], "resources": ["configmaps"], "verbs": ["delete"]}]
+    group = "rbac.authorization.k8s.io"
+    name = {"name": "deleter"}
+    handle.create(
+        {"apiVersion": f"{group}/v1", "kind": "Role", "metadata": name, "rules": rules}
+    )
+    handle.create(
+        {
+            "apiVersion": f"{group}/v1",
+            "kind": "RoleBinding",
+            "metadata": name,
+            "roleRef": {"apiGroup": group, "kind": "Role", **name},
+            "subjects": [{"apiGroup": group, "kind": "User", "name": "jane"}],
+        }
+    )
+    jane = handle.as_user("jane")
+    handle.apply(config_map("a"))
+
+    def delete() -> bool:
+        jane.delete("cm/a", wait=False)
+        return True
+
+    handle.eventually(delete)
+
+    assert handle.find("cm/a") is None
 
 
 def test_as_service_account_is_who_its_token_says(handle: Kube) -> None:
@@ -606,6 +680,15 @@ def test_rejection_for_another_reason_fails_the_test(
     text = str(error.value)
     assert text.startswith("Widget w was rejected, but not for 'negative':\n")
     assert 'spec.size: Invalid value: "string"' in text
+
+
+def test_typo_is_no_rejection(handle: Kube, widgets: str) -> None:
+    """Unless that is what is expected."""
+    wrong = widget(widgets, sise=-1)
+
+    with pytest.raises(NotRejectedError, match="Widget w was not even judged, for it"):
+        handle.expect_rejected(wrong)
+    handle.expect_rejected(wrong, match='unknown field "spec.sise"')
 
 
 def test_failure_that_is_no_rejection_is_raised(handle: Kube, widgets: str) -> None:

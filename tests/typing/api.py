@@ -14,24 +14,27 @@ from pytest_kube import (
     Condition,
     ConflictError,
     Controller,
+    ExecError,
     History,
     HistoryError,
     Kube,
     KubeError,
     NotFoundError,
+    NotRejectedError,
     Object,
     Version,
+    WaitFailedError,
     WaitTimeoutError,
     condition,
     deleted,
     exists,
+    failed,
     jsonpath,
+    observed,
     phase,
     ready,
 )
 from pytest_kube import field as at
-from pytest_kube.conditions import failed, observed
-from pytest_kube.errors import ExecError, NotRejectedError, WaitFailedError
 
 
 @dataclass
@@ -124,7 +127,7 @@ def conditions(kube: Kube) -> None:
     assert_type(mixed(None), bool)
     assert_type(mixed(kube.get("pod/web")), bool)
     assert_type(Condition("large", large).explain(None), str)
-    at("spec.replicas", lambda n: n > 3)  # pyright: ignore[reportUnknownLambdaType, reportUnknownArgumentType]
+    at("spec.replicas", lambda n: n > 3)
     at("spec.paused", None)
 
 

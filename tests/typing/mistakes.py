@@ -70,3 +70,10 @@ def results(kube: Kube, error: WaitTimeoutError) -> None:
     error.last["spec"]  # type: ignore[index]  # pyright: ignore[reportOptionalSubscript]
     kube.history().never()  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
     print(name, one, text)  # noqa: T201
+
+
+def names() -> None:
+    """What is not ours cannot be imported."""
+    from pytest_kube import nothing  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue, reportUnknownVariableType]
+
+    print(nothing)  # noqa: T201  # pyright: ignore[reportUnknownArgumentType]

@@ -518,7 +518,7 @@ def test_timeout_says_that_the_object_was_never_there(api: FakeAPI) -> None:
 
     assert timeout_text(api, "create") == [
         "Widget default/w1: exists not reached within T s",
-        "  last seen    no such object; it was never there",
+        "  last seen    no such object, from the first look on",
         "  instead      there is no Widget at all",
     ]
 

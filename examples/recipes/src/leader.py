@@ -11,7 +11,7 @@ from kubernetes.config import new_client_from_config
 if TYPE_CHECKING:
     from threading import Event
 
-APPLY = {
+APPLY: dict[str, Any] = {
     "field_manager": "leader",
     "force": True,
     "_content_type": "application/apply-patch+yaml",

@@ -14,9 +14,13 @@ from kubernetes.config import new_client_from_config
 if TYPE_CHECKING:
     from threading import Event
 
-WEBSITES = {"group": "example.com", "version": "v1", "plural": "websites"}
+WEBSITES: dict[str, Any] = {
+    "group": "example.com",
+    "version": "v1",
+    "plural": "websites",
+}
 FINALIZER = "example.com/host"
-APPLY = {
+APPLY: dict[str, Any] = {
     "field_manager": "websites",
     "force": True,
     "_content_type": "application/apply-patch+yaml",
@@ -43,16 +47,16 @@ class Zone(dict[str, str]):
         self.pop(host, None)
 
 
-def run(
-    stop: Event, kubeconfig: str, namespace: str, zone: Zone | None = None
-) -> None:
+def run(stop: Event, kubeconfig: str, namespace: str, zone: Zone | None = None) -> None:
     """Look after the Websites of a namespace until *stop* is set."""
     zone = Zone() if zone is None else zone
     with new_client_from_config(kubeconfig) as client:
         api = CustomObjectsApi(client)
         while not stop.wait(0.03):
-            there = api.list_namespaced_custom_object(**WEBSITES, namespace=namespace)
-            for website in there["items"]:
+            listed: Any = api.list_namespaced_custom_object(
+                **WEBSITES, namespace=namespace
+            )
+            for website in listed["items"]:
                 try:
                     reconcile(client, website, zone)
                 except ApiException as e:

@@ -3,9 +3,9 @@
 **What.** Users own the spec, the controller owns the status: neither writes to the
 other's half, and the status tells for which spec it was made.
 
-**Why it is hard.** The API server does not complain about a status in the wrong request,
-it drops it. And "Ready" read right after a change of the spec is what was true of the
-spec before: a test that only waits for Ready passes too early, now and then.
+**Why it is hard.** The API server does not complain about a status in the wrong
+request, it drops it. And "Ready" read right after a change of the spec is what was true
+of the spec before: a test that only waits for Ready passes too early, now and then.
 
 **How.** Write to each half through the other's door, and look that nothing came
 through. To wait for the answer to *this* change, ask for `observed` as well: the status
@@ -16,8 +16,7 @@ from __future__ import annotations
 
 import pytest
 
-from pytest_kube import Kube, Object, ready
-from pytest_kube.conditions import observed
+from pytest_kube import Kube, Object, condition, observed, ready
 
 
 def test_a_status_needs_its_own_request(kube: Kube, website: Object) -> None:
@@ -44,5 +43,5 @@ def test_the_status_is_about_the_latest_spec(kube: Kube, website: Object) -> Non
 
     kube.patch(website, {"spec": {"text": "Sale!"}})
 
-    kube.wait_for(website, observed & ready)
+    kube.wait_for(website, condition("Ready") & observed)
     assert kube.get("configmap/shop")["data"] == {"index.html": "Sale!"}

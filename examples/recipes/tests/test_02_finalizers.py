@@ -8,9 +8,9 @@ for ever, and then the namespace hangs, too: in most test suites one failure lik
 spoils all tests after it. Forgetting the finalizer shows only if the controller was not
 running, or was slow, when the object was deleted.
 
-**How.** `delete` waits until the object with that uid is gone, and its timeout names the
-finalizers that are left. With `wait=False` the test can look at the object that is being
-deleted. Afterwards the cluster is rolled back, whatever is stuck in it.
+**How.** `delete` waits until the object with that uid is gone, and its timeout names
+the finalizers that are left. With `wait=False` the test can look at the object that is
+being deleted. Afterwards the cluster is rolled back, whatever is stuck in it.
 """
 
 from __future__ import annotations

@@ -5,11 +5,11 @@ with it.
 
 **Why it is hard.** The API server stores ownerReferences and does nothing about them:
 deleting is the work of the garbage collector, which is no part of envtest. So a test
-there can wait for ever for a child to go; or never notices a reference with a wrong uid,
-for which the collector deletes the child at once.
+there can wait for ever for a child to go; or never notices a reference with a wrong
+uid, for which the collector deletes the child at once.
 
-**How.** Where Kubernetes' own controllers run (kwok, kind), delete the owner and wait for
-the child. Elsewhere compare the reference with the owner, uid included.
+**How.** Where Kubernetes' own controllers run (kwok, kind), delete the owner and wait
+for the child. Elsewhere compare the reference with the owner, uid included.
 """
 
 from __future__ import annotations

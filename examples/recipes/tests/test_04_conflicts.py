@@ -6,9 +6,9 @@ locking where an object is replaced, by field ownership where it is applied.
 **Why it is hard.** Both need a second writer at the right moment. In a test that leaves
 it to chance, the conflict comes once in a thousand runs, and then as a surprise.
 
-**How.** Read, let somebody else write, then write what was read. `update` with a function
-is the loop that a controller needs: it reads, changes and writes, again if somebody was
-faster. For a second applier take a client with a field manager of its own.
+**How.** Read, let somebody else write, then write what was read. `update` with a
+function is the loop that a controller needs: it reads, changes and writes, again if
+somebody was faster. For a second applier take a client with a field manager of its own.
 """
 
 from __future__ import annotations
@@ -53,9 +53,7 @@ def test_fields_have_owners(kube: Kube, kube_client: Any, website: Object) -> No
     kube.apply(website)
     api = kube_client.resources.get(api_version="example.com/v1", kind="Website")
     bigger = {**website, "spec": {**website["spec"], "megabytes": 5}}
-    api.server_side_apply(
-        bigger, namespace=kube.namespace, field_manager="autoscaler"
-    )
+    api.server_side_apply(bigger, namespace=kube.namespace, field_manager="autoscaler")
 
     kube.apply(website)  # says nothing of the size, so that it stays
     assert kube.get(website)["spec"]["megabytes"] == 5

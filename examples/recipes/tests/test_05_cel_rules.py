@@ -4,13 +4,13 @@
 with it.
 
 **Why it is hard.** A rule with `oldSelf` is asked only on updates, and only where the
-field was there before and still is: a test that creates wrong objects never meets it, and
-one that changes the value does not notice that it can be removed and set anew. A request
-that is refused for another reason, a typo say, looks like success.
+field was there before and still is: a test that creates wrong objects never meets it,
+and one that changes the value does not notice that it can be removed and set anew. A
+request that is refused for another reason, a typo say, looks like success.
 
-**How.** `expect_rejected` sends the object, wants it to be refused, and checks for what:
-an object that was read is updated, any other is created. It returns the API server's
-`Status`, which names each field.
+**How.** `expect_rejected` sends the object, wants it to be refused, and checks for
+what: an object that was read is updated, any other is created. It returns the API
+server's `Status`, which names each field.
 """
 
 from __future__ import annotations

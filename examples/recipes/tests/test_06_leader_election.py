@@ -6,9 +6,9 @@
 Two that act at once for some milliseconds at the handover go unnoticed, until they cost
 data.
 
-**How.** Start the controller twice: each `run_controller` has a user of its own, and the
-API server's audit log has who wrote what. The history of what they do, complete and in
-order, then shows whether they took turns.
+**How.** Start the controller twice: each `run_controller` has a user of its own, and
+the API server's audit log has who wrote what. The history of what they do, complete and
+in order, then shows whether they took turns.
 """
 
 from __future__ import annotations
@@ -19,7 +19,6 @@ from itertools import groupby
 import pytest
 
 from pytest_kube import Controller, Kube, field
-
 
 ENDS: dict[str, dict[str, object]] = {
     "gives the lease back": {"polite": True},

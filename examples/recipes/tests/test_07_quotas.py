@@ -3,9 +3,9 @@
 **What.** When a namespace has no room for what was asked for, somebody is told, and it
 goes on as soon as there is room.
 
-**Why it is hard.** Creating the Deployment succeeds. It is the pods that are refused, one
-level below, and the reason stands in an event and a condition of other objects than the
-one that a test waits for. And quotas are counted by Kubernetes' own controllers: a
+**Why it is hard.** Creating the Deployment succeeds. It is the pods that are refused,
+one level below, and the reason stands in an event and a condition of other objects than
+the one that a test waits for. And quotas are counted by Kubernetes' own controllers: a
 cluster without them refuses everything, or nothing.
 
 **How.** Wait for what should become true, with a short timeout, and look at what the

@@ -1,11 +1,12 @@
 """Cluster-scoped resources
 
-**What.** Objects that are in no namespace: the kind's own behaviour, and who may do what
-with them.
+**What.** Objects that are in no namespace: the kind's own behaviour, and who may do
+what with them.
 
 **Why it is hard.** A namespace for each test keeps them apart from nothing: two tests
-with an object of the same name disturb each other, and one that fails leaves its objects
-to all that come after it. So do the ClusterRoles that are needed to test permissions.
+with an object of the same name disturb each other, and one that fails leaves its
+objects to all that come after it. So do the ClusterRoles that are needed to test
+permissions.
 
 **How.** On kwok and envtest the whole cluster is rolled back after each test, objects
 without a namespace included: give them the names that you like. `as_user` and
@@ -13,8 +14,6 @@ without a namespace included: give them the names that you like. `as_user` and
 """
 
 from __future__ import annotations
-
-from pathlib import Path
 
 import pytest
 

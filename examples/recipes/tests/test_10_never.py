@@ -1,15 +1,15 @@
 """Things that must never happen
 
-**What.** A rule that holds at every moment, not only at the end: never Ready before there
-is a page, never without a finalizer, never touched while paused.
+**What.** A rule that holds at every moment, not only at the end: never Ready before
+there is a page, never without a finalizer, never touched while paused.
 
-**Why it is hard.** A test sees the moments at which it looks. A state that lasts for some
-milliseconds and is then put right fails one run of a hundred; or no run of the tests, and
-one of the product.
+**Why it is hard.** A test sees the moments at which it looks. A state that lasts for
+some milliseconds and is then put right fails one run of a hundred; or no run of the
+tests, and one of the product.
 
-**How.** `history` has every version of every object since the test began, also those that
-nobody looked at, and takes no time: `never` and `always` ask all of them. What has not
-happened *yet* needs time: `consistently` watches for a while.
+**How.** `history` has every version of every object since the test began, also those
+that nobody looked at, and takes no time: `never` and `always` ask all of them. What has
+not happened *yet* needs time: `consistently` watches for a while.
 """
 
 from __future__ import annotations

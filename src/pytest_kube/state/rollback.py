@@ -9,14 +9,14 @@ who watches see ordinary events with rising resource versions, and no finalizer 
 from __future__ import annotations
 
 import contextlib
-import json
 import threading
 import time
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from pytest_kube.errors import RollbackError, hide_frames
+from pytest_kube.state import keys
 from pytest_kube.state.etcd import Change, CompactedError
 
 if TYPE_CHECKING:
@@ -26,69 +26,6 @@ if TYPE_CHECKING:
     from pytest_kube.state.etcd import Etcd
 
 __tracebackhide__ = hide_frames
-
-PREFIX = "/registry/"
-
-NOT_STATE = (
-    # The API server's own, renewed every few seconds; it ends without them.
-    "/registry/leases/kube-system/apiserver-",
-    "/registry/masterleases/",
-    "/registry/peerserverleases/",
-    # Held by the components of a cluster of several control planes (kind).
-    "/registry/leases/kube-system/kube-controller-manager",
-    "/registry/leases/kube-system/kube-scheduler",
-)
-"""Keys that no rollback touches: they belong to processes, which go on."""
-
-HEARTBEATS = "/registry/leases/kube-node-lease/"
-"""Nodes renew their leases; with the old time in them they would seem dead. So their
-values stay, and missing ones come back. New ones go with their node: who holds one of
-a node that stays would think that it has lost the node."""
-
-EVENTS = "/registry/events/"
-"""They expire by themselves, and are counted up by who emitted them. New ones go."""
-
-STAYS = (*NOT_STATE, HEARTBEATS, EVENTS)
-"""Keys that never get back the value they had."""
-
-OWNERS = {
-    kind: f"{PREFIX}{place}/"
-    for kind, place in {
-        "CronJob": "cronjobs",
-        "DaemonSet": "daemonsets",
-        "Deployment": "deployments",
-        "Job": "jobs",
-        "Namespace": "namespaces",
-        "ReplicaSet": "replicasets",
-        "ReplicationController": "controllers",
-        "Service": "services/specs",
-        "StatefulSet": "statefulsets",
-    }.items()
-}
-"""Where objects are for which controllers make others."""
-
-OWNED = (OWNERS["Job"], OWNERS["ReplicaSet"])
-"""Those that controllers make for other owners, and would make again, too."""
-
-NODES = "/registry/minions/"
-"""A node of which nothing but the time of a heartbeat differs stays as it is."""
-
-MANAGERS = {
-    "clusterrole-aggregation-controller",
-    "kube-apiserver",
-    "kube-controller-manager",
-    "kube-scheduler",
-    "kwok",
-}
-"""What managedFields call the components, who write by themselves."""
-
-COMPONENTS = {
-    "kwok",
-    "system:apiserver",
-    "system:kube-controller-manager",
-    "system:kube-scheduler",
-}
-"""What they are called as users."""
 
 QUIET, RESTLESS = 0.003, 0.02
 """Seconds without a write of anybody's, after which a rollback counts as settled; the
@@ -191,14 +128,14 @@ class State:
 
     def mark(self) -> Mark:
         """Remember the state as it is now. Release the mark when it is of no use."""
-        revision, count = self._etcd.count(PREFIX)
+        revision, count = self._etcd.count(keys.PREFIX)
         if self._last is None or self._last.revision < revision:
             if self._last:
                 self._sweep(self._last)
             if self._components:
                 # They may be at work for what was made since.
                 self.settle(RESTLESS, MARK_TIMEOUT)
-            revision, count = self._etcd.count(PREFIX)
+            revision, count = self._etcd.count(keys.PREFIX)
         self._last = None
         mark = Mark(revision, count, revision)
         self._marks.append(mark)
@@ -211,7 +148,7 @@ class State:
     def release(self, mark: Mark) -> None:
         """Forget a mark; old history goes when no mark needs it."""
         self._marks = [m for m in self._marks if m is not mark]
-        self._compact(self._etcd.count(PREFIX)[0])
+        self._compact(self._etcd.count(keys.PREFIX)[0])
 
     def changes(self, after: int) -> list[Change]:
         """Return every change since a revision, in order, the plane's own left out.
@@ -219,8 +156,8 @@ class State:
         Raises:
             CompactedError: Part of them is forgotten.
         """
-        changes = self._etcd.changes(after, self._etcd.count(PREFIX)[0])
-        return [c for c in changes if not c.key.startswith(NOT_STATE)]
+        changes = self._etcd.changes(after, self._etcd.count(keys.PREFIX)[0])
+        return [c for c in changes if not c.key.startswith(keys.NOT_STATE)]
 
     def roll_back(self, mark: Mark) -> dict[str, bytes | None]:
         """Bring the whole state back to *mark*, and wait until it stays there.
@@ -267,7 +204,7 @@ class State:
             if not values and (not rounds or time.monotonic() - quiet_since >= quiet):
                 break
             self._pause.wait(0.001)
-            newest, count = self._etcd.count(PREFIX)
+            newest, count = self._etcd.count(keys.PREFIX)
         # Where etcd is full, it still deletes, but nobody could write any more.
         self._etcd.check_health(timeout=SETTLE_TIMEOUT)
         mark.revision, mark.count, mark.differed = newest, count, {}
@@ -280,9 +217,9 @@ class State:
         Owners go a moment before what controllers would make again for them, those of
         others last: by then everybody who watches knows that they are gone.
         """
-        places = tuple(OWNERS.values())
+        places = tuple(keys.OWNERS.values())
         large = len(look.values) >= MANY
-        owned = OWNED if large else ()
+        owned = keys.OWNED if large else ()
         parts: list[dict[str, bytes | None]] = [{}, {}, {}]
         for key, value in look.values.items():
             is_owner = self._components and value is None and key.startswith(places)
@@ -295,7 +232,9 @@ class State:
                 if large and part is not parts[0]:
                     self._pause.wait(len(look.values) * NOTICED)
                 emptied = self._emptied(part, look.revision)
-                single = {k: v for k, v in part.items() if _folder(k) not in emptied}
+                single = {
+                    k: v for k, v in part.items() if keys.folder(k) not in emptied
+                }
                 revision = self._etcd.write(single, emptied=emptied)
         return revision, len(parts)
 
@@ -305,12 +244,14 @@ class State:
         One operation does for all of them. It also takes what somebody puts there in
         this moment, which is as new as the rest.
         """
-        gone = Counter(_folder(key) for key, value in values.items() if value is None)
-        mixed = {_folder(key) for key, value in values.items() if value is not None}
+        gone = Counter(
+            keys.folder(key) for key, value in values.items() if value is None
+        )
+        mixed = {keys.folder(key) for key, value in values.items() if value is not None}
         many = {
             prefix: count
             for prefix, count in gone.items()
-            if count >= MANY and prefix not in mixed and prefix != HEARTBEATS
+            if count >= MANY and prefix not in mixed and prefix != keys.HEARTBEATS
         }
         existing = self._etcd.counts(many, revision)
         return {prefix for prefix in many if existing[prefix] == many[prefix]}
@@ -322,7 +263,7 @@ class State:
         if not rounds:
             return look
         # After much ado, events come for seconds; the next mark sweeps them away.
-        values = {k: v for k, v in look.values.items() if not k.startswith(EVENTS)}
+        values = {k: v for k, v in look.values.items() if not k.startswith(keys.EVENTS)}
         look = look._replace(values=values)
         if rounds < ROUNDS or not self._components:
             return look
@@ -347,14 +288,14 @@ class State:
                 authors.setdefault(change.key, set()).add(
                     self._components.author(change)
                 )
-                owners[change.key] = _owner(change.after or b"{}")
+                owners[change.key] = keys.owner(change.after or b"{}")
         existing = {""} | self._etcd.values(set(owners.values()) - {""}).keys()
         # What is made for an owner that has to go is not even late.
         existing -= {key for key, value in look.values.items() if value is None}
         progress = {
             key
             for key, users in authors.items()
-            if users <= COMPONENTS
+            if users <= keys.COMPONENTS
             and owners[key] in existing
             and (owners[key] or fought[key] >= ROUNDS)
         }
@@ -370,7 +311,8 @@ class State:
         then = {change.key: change.after for change in look.restored}
         found = self._etcd.values(look.values, revision=look.revision)
         return any(
-            _foreign(value) != _foreign(then.get(key)) for key, value in found.items()
+            keys.foreign(value) != keys.foreign(then.get(key))
+            for key, value in found.items()
         )
 
     def _sweep(self, mark: Mark) -> None:
@@ -381,10 +323,11 @@ class State:
         """
         look = self._look(mark, mark.revision, 0)
         found = self._etcd.values(look.values, revision=look.revision)
-        late = {key for key, value in found.items() if _by_component(value)}
+        late = {key for key, value in found.items() if keys.by_component(value)}
         if look.restored or late != look.values.keys():
             homes = {
-                key: f"{PREFIX}namespaces/{_namespace(found[key])}" for key in late
+                key: f"{keys.PREFIX}namespaces/{keys.namespace(found[key])}"
+                for key in late
             }
             existing = self._etcd.values(set(homes.values()))
             late = {key for key, home in homes.items() if home not in existing}
@@ -398,14 +341,14 @@ class State:
             ``None``; or, when that did not come, the revision at which it began.
         """
         started = last = time.monotonic()
-        first, _ = self._etcd.count(PREFIX)
+        first, _ = self._etcd.count(keys.PREFIX)
         seen = first
         while (now := time.monotonic()) - last < quiet:
             if now - started >= timeout:
                 return first
             self._pause.wait(quiet / 20)
-            changed = self._etcd.changed(PREFIX, seen)
-            beats = [e for e in changed.entries if e.key.startswith(STAYS)]
+            changed = self._etcd.changed(keys.PREFIX, seen)
+            beats = [e for e in changed.entries if e.key.startswith(keys.STAYS)]
             if changed.revision - seen > len(beats):
                 last = time.monotonic()
             seen = changed.revision
@@ -433,9 +376,9 @@ class State:
             ) from e
 
     def _compare(self, mark: Mark, after: int, ours: int) -> _Look:
-        changed = self._etcd.changed(PREFIX, after)
+        changed = self._etcd.changed(keys.PREFIX, after)
         written = [entry for entry in changed.entries if entry.revision != ours]
-        keys = {entry.key for entry in written} | mark.differed.keys()
+        touched = {entry.key for entry in written} | mark.differed.keys()
         missing: set[str] = set()
         created = {entry.key for entry in written if entry.created > after}
         if (
@@ -444,26 +387,29 @@ class State:
             and changed.total == mark.count + len(created)
         ):
             # Nothing that existed was deleted, not even to be created again.
-            older = keys - created
+            older = touched - created
         else:
-            now = self._etcd.keys(PREFIX, revision=changed.revision)
+            now = self._etcd.keys(keys.PREFIX, revision=changed.revision)
             then = self._keys_of(mark)
-            older, missing = keys & then, then - now
-            created = (keys & now) - then
-        nodes = {NODES + name for key in created if (name := _node_of(key))}
+            older, missing = touched & then, then - now
+            created = (touched & now) - then
+        nodes = {keys.NODES + name for key in created if (name := keys.node_of(key))}
         stay = self._etcd.values(nodes - created, revision=changed.revision)
         values: dict[str, bytes | None] = {
             key: None
             for key in created
-            if not key.startswith(NOT_STATE) and NODES + _node_of(key) not in stay
+            if not key.startswith(keys.NOT_STATE)
+            and keys.NODES + keys.node_of(key) not in stay
         }
-        older = {key for key in older if not key.startswith(STAYS)}
-        older |= {key for key in missing if not key.startswith((*NOT_STATE, EVENTS))}
+        older = {key for key in older if not key.startswith(keys.STAYS)}
+        older |= {
+            key for key in missing if not key.startswith((*keys.NOT_STATE, keys.EVENTS))
+        }
         current = self._etcd.values(older, revision=changed.revision)
         restored = [
             Change(changed.revision, key, current.get(key), value)
             for key, value in self._before(older, mark).items()
-            if not _alike(key, current.get(key), value)
+            if not keys.alike(key, current.get(key), value)
         ]
         values |= {change.key: change.after for change in restored}
         return _Look(changed.revision, changed.total, values, restored)
@@ -475,9 +421,9 @@ class State:
         return found | {key: value for key, value in known if value is not None}
 
     def _keys_of(self, mark: Mark) -> set[str]:
-        keys = self._etcd.keys(PREFIX, revision=mark.revision)
+        there = self._etcd.keys(keys.PREFIX, revision=mark.revision)
         gone = {key for key, value in mark.differed.items() if value is None}
-        return (keys | mark.differed.keys()) - gone
+        return (there | mark.differed.keys()) - gone
 
     def _compact(self, newest: int) -> None:
         """Let etcd forget what no mark needs, once in a while.
@@ -495,66 +441,10 @@ class State:
             self._etcd.compact(newest - self.spared)
 
 
-def _alike(key: str, one: bytes | None, other: bytes) -> bool:
-    if one == other or one is None or not key.startswith(NODES):
-        return one == other
-    return bool(_without_heartbeat(one) == _without_heartbeat(other))
-
-
-def _without_heartbeat(node: bytes) -> Any:
-    """Return a node without what a kubelet writes every few seconds."""
-    parsed = json.loads(node)
-    parsed["metadata"].pop("managedFields", None)
-    for condition in parsed.get("status", {}).get("conditions") or ():
-        condition.pop("lastHeartbeatTime", None)
-    return parsed
-
-
-def _folder(key: str) -> str:
-    return key[: key.rindex("/") + 1]
-
-
-def _namespace(value: bytes) -> str:
-    """Return where an object is; what has no namespace is where everything is."""
-    return str(_metadata(value).get("namespace") or "default")
-
-
-def _node_of(key: str) -> str:
-    """Return the node whose lease this is; empty for every other key."""
-    return key.removeprefix(HEARTBEATS) if key.startswith(HEARTBEATS) else ""
-
-
-def _owner(value: bytes) -> str:
-    """Return the key of the object for which this one was made; empty for none."""
-    metadata = _metadata(value)
-    for owner in metadata.get("ownerReferences") or ():
-        if owner.get("controller") and owner["kind"] in OWNERS:
-            return f"{OWNERS[owner['kind']]}{metadata.get('namespace')}/{owner['name']}"
-    return ""
-
-
-def _by_component(value: bytes) -> bool:
-    """Say whether nobody but components of the control plane has written an object."""
-    managers = {m.get("manager") for m in _metadata(value).get("managedFields") or ()}
-    return bool(managers) and managers <= MANAGERS
-
-
-def _foreign(value: bytes | None) -> list[Any]:
-    """Return what managedFields tell of others than the components."""
-    managed = _metadata(value or b"").get("managedFields") or ()
-    return [entry for entry in managed if entry.get("manager") not in MANAGERS]
-
-
-def _metadata(value: bytes) -> dict[str, Any]:
-    try:
-        metadata = json.loads(value)["metadata"]
-    except (ValueError, KeyError, TypeError):
-        return {}  # no API object
-    return metadata if isinstance(metadata, dict) else {}
-
-
 def _restless(values: Mapping[str, bytes | None]) -> str:
-    names = "\n".join(f"    {key.removeprefix(PREFIX)}" for key in sorted(values)[:5])
+    names = "\n".join(
+        f"    {key.removeprefix(keys.PREFIX)}" for key in sorted(values)[:5]
+    )
     return (
         "the cluster cannot be rolled back: something went on writing to it for "
         f"{SETTLE_TIMEOUT:.0f} s. Written last:\n{names}\n"
