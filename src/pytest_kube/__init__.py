@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from pytest_kube.errors import ExecError as ExecError
     from pytest_kube.errors import HistoryError as HistoryError
     from pytest_kube.errors import KubeError as KubeError
+    from pytest_kube.errors import KubeWarning as KubeWarning
     from pytest_kube.errors import ManifestError as ManifestError
     from pytest_kube.errors import NotFoundError as NotFoundError
     from pytest_kube.errors import NotRejectedError as NotRejectedError
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
     from pytest_kube.history import Version as Version
     from pytest_kube.kube import Kube as Kube
     from pytest_kube.objects import Object as Object
+    from pytest_kube.rbac import RBACReport as RBACReport
 
 # Resolved at first use: importing this package must stay free of cost, for every
 # pytest run of everybody who has it installed imports it.
@@ -62,10 +64,12 @@ _HOME = {
     "HistoryError": "errors",
     "Kube": "kube",
     "KubeError": "errors",
+    "KubeWarning": "errors",
     "ManifestError": "errors",
     "NotFoundError": "errors",
     "NotRejectedError": "errors",
     "Object": "objects",
+    "RBACReport": "rbac",
     "SettingsError": "errors",
     "UnknownResourceError": "errors",
     "Version": "history",

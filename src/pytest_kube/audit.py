@@ -18,7 +18,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Mapping
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
 PATIENCE = 1.0
@@ -82,55 +82,6 @@ class _Line:
     @property
     def evicts(self) -> bool:
         return self.subresource == "eviction"
-
-
-@dataclass(frozen=True)
-class Request:
-    """A request that was answered.
-
-    Attributes:
-        user: Who asked.
-        verb: ``get``, ``list``, ``watch``, ``create``, ``update``, ``patch``, …
-        resource: What it was about, with its subresource: ``widgets/status``.
-        code: The status of the answer.
-        message: What the server said to one that it refused.
-    """
-
-    user: str
-    verb: str
-    resource: str
-    code: int
-    message: str
-
-
-def requests(path: Path, since: datetime, users: Collection[str]) -> list[Request]:
-    """Return what some users have asked since then, newest first."""
-    found = []
-    with contextlib.suppress(FileNotFoundError):
-        for raw in _raw_lines(path):
-            try:
-                event = json.loads(raw)
-                done = datetime.fromisoformat(event["stageTimestamp"])
-                if done < since - _SLACK:
-                    break  # written in the order of answers, but for a moment
-                asked = (event.get("impersonatedUser") or event["user"])["username"]
-                if asked in users and done >= since:
-                    found.append(_request(asked, event))
-            except (ValueError, KeyError, TypeError):
-                continue  # the last line may be written right now
-    return found
-
-
-def _request(user: str, event: Mapping[str, Any]) -> Request:
-    about, answer = event.get("objectRef") or {}, event["responseStatus"]
-    names = (about.get("resource"), about.get("subresource"))
-    return Request(
-        user=user,
-        verb=event["verb"],
-        resource="/".join(n for n in names if n) or event["requestURI"],
-        code=answer["code"],
-        message=answer.get("message", ""),
-    )
 
 
 class AuditLog:
@@ -297,7 +248,7 @@ def _marks(obj: Mapping[str, Any]) -> tuple[Any, Any]:
 def _lines_since(path: Path, first: int) -> Iterator[_Line]:
     """Yield the writes that may have made *first* or later revisions, newest first."""
     before = None
-    for raw in _raw_lines(path):
+    for raw in raw_lines(path):
         line = _line(raw)
         if line is None:
             continue
@@ -309,7 +260,7 @@ def _lines_since(path: Path, first: int) -> Iterator[_Line]:
         yield line
 
 
-def _raw_lines(path: Path) -> Iterator[bytes]:
+def raw_lines(path: Path) -> Iterator[bytes]:
     """Yield the lines of the log and its rotated files, last to first."""
     with contextlib.ExitStack() as stack:
         # What is rotated away from now on stays open, and so readable.

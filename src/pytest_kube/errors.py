@@ -36,6 +36,10 @@ class KubeError(Exception):
     """The base of everything that pytest-kube raises on purpose."""
 
 
+class KubeWarning(UserWarning):
+    """Something about the controller under test that its author wants to know."""
+
+
 class SettingsError(KubeError):
     """An option, an ini value or a profile is wrong; shown as a usage error."""
 

@@ -8,9 +8,10 @@ from datetime import UTC, datetime, timedelta
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
-from pytest_kube import audit, events
+from pytest_kube import events
 from pytest_kube.diff import SECRETS, differences
 from pytest_kube.errors import APIError, KubeError
+from pytest_kube.requests_log import REFUSED, requests
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from pytest_kube.cluster import Cluster
     from pytest_kube.conditions import Condition
     from pytest_kube.observation import Change, Observation, Target
+    from pytest_kube.requests_log import Request
 
 _EVENTS_SHOWN = 5
 _OTHERS_SHOWN = 3
@@ -26,7 +28,6 @@ _DIFFERENCES_SHOWN = 3
 _OBJECTS_SHOWN = 5
 _REQUESTS_SHOWN = 4
 _NAMES_SHOWN = 5
-_ERRORS = 400
 _WIDTH = 300
 _COLLECTED = {"foregroundDeletion", "orphan"}
 """Finalizers that the garbage collector removes."""
@@ -183,26 +184,26 @@ class Explanation:
         if not controllers:
             self._add("controller", "none was started; kube_controller starts it")
             return
-        requests = self._requests()
+        asked = self._requests()
         for controller in controllers:
             self._add("controller", controller.summary())
-            own = [r for r in requests if r.user == controller.user]
-            if requests:
+            own = [r for r in asked if r.user == controller.user]
+            if asked:
                 self._add("requests", _counted(own, self.observation.elapsed))
             refused = Counter(
                 f"{r.verb} {r.resource}: {r.code} {r.message}"
                 for r in own
-                if r.code >= _ERRORS
+                if r.code >= REFUSED
             )
             for text, count in refused.most_common(_REQUESTS_SHOWN):
                 self._add("refused", f"{text} ({count} times)" if count > 1 else text)
 
-    def _requests(self) -> list[audit.Request]:
+    def _requests(self) -> list[Request]:
         if self.cluster.audit is None:
             return []
         since = datetime.now(UTC) - timedelta(seconds=self.observation.elapsed)
         users = {controller.user for controller in self.observation.controllers}
-        return audit.requests(self.cluster.audit, since, users)
+        return requests(self.cluster.audit, since, users)
 
 
 def told(change: Change) -> str:
@@ -285,7 +286,7 @@ def _elsewhere(target: Target, there: Sequence[Mapping[str, Any]]) -> list[str]:
     return lines
 
 
-def _counted(requests: Sequence[audit.Request], seconds: float) -> str:
+def _counted(requests: Sequence[Request], seconds: float) -> str:
     if not requests:
         return f"none in these {seconds:.1f} s"
     counts = Counter(f"{r.verb} {r.resource}" for r in requests)

@@ -113,9 +113,13 @@ def run_controller(
 
     *spec* is a function (``async def``, or one with a parameter ``stop``), or
     ``"kopf:FILE.py"``, ``"kopf:package.module"``, ``"package.module:callable"``,
-    ``"exec:PROGRAM ARGUMENTS"``. Options are further arguments of the function or of
-    ``kopf.operator``. All controllers are stopped at the end of the test; one that ends
-    earlier fails the test, at once if it is waiting.
+    ``"exec:PROGRAM ARGUMENTS"``, also as a list of words. Options are further arguments
+    of the function or of ``kopf.operator``; for a program, ``env`` and ``ready``:
+    ``"log:REGEX"``, ``"http://127.0.0.1:{port:health}/readyz"``, ``"lease:NAME"``,
+    ``"watches"`` (its watches are open, the default on kwok and envtest) or
+    ``"started"``. ``service_account="NAMESPACE/NAME"`` runs it as that one, with its
+    roles; without, it may do everything. All controllers are stopped at the end of the
+    test; one that ends earlier fails the test, at once if it is waiting.
     """
     with _session(request.config).controllers(kube, request.node) as start:
         yield start
@@ -130,7 +134,8 @@ def kube_controller(
     ``kube_controller.output`` is what it logged, ``kube_controller.errors`` what its
     handlers raised. ``@pytest.mark.kube(controller=…)`` takes another one.
     """
-    return run_controller(_session(request.config).controller_spec(request.node))
+    spec, options = _session(request.config).controller_spec(request.node)
+    return run_controller(spec, **options)
 
 
 def asked_for(config: pytest.Config) -> bool:
@@ -157,7 +162,14 @@ def need_cluster(items: list[pytest.Item]) -> bool:
     return any(set(NAMES) & set(getattr(i, "fixturenames", ())) for i in items)
 
 
-MARKER_ARGUMENTS = ("crds", "manifests", "controller", "isolation")
+MARKER_ARGUMENTS = (
+    "crds",
+    "manifests",
+    "controller",
+    "ready",
+    "service_account",
+    "isolation",
+)
 
 
 def check_markers(items: list[pytest.Item]) -> None:

@@ -7,18 +7,20 @@ import secrets
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from pytest_kube import kubeconfig
+from pytest_kube import kubeconfig, rbac
 from pytest_kube.client import Client
-from pytest_kube.errors import APIError, NotRejectedError, hide_frames
+from pytest_kube.errors import APIError, ClusterError, NotRejectedError, hide_frames
 from pytest_kube.history import History, Selection, read
 from pytest_kube.objects import Object
 from pytest_kube.observation import Target
 from pytest_kube.pods import Pods
+from pytest_kube.requests_log import requests
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
+    from pytest_kube.rbac import RBACReport
     from pytest_kube.verbs import Ref
 
 __tracebackhide__ = hide_frames
@@ -159,6 +161,37 @@ class Kube(Pods):
             "have the rule? A policy takes a moment until it is in force",
             answer=answer,
         )
+
+    # --- who may do what ------------------------------------------------------
+
+    def rbac_report(self, user: str | None = None) -> RBACReport:
+        """Compare what was asked of the API server with what the roles grant.
+
+        Args:
+            user: Whose requests; those of the controller under test when omitted.
+
+        Returns:
+            Rules that are missing and rules that nobody used, in this test; as text
+            they are YAML that fits into a role.
+
+        Raises:
+            ClusterError: The cluster has no audit log.
+            ValueError: No controller was started, or several.
+        """
+        audit = self.cluster.audit
+        if audit is None:
+            raise ClusterError(
+                f"{self.cluster.name}: rbac_report needs the API server's audit log; "
+                "clusters of kwok and envtest have it"
+            )
+        users = sorted({c.user for c in self.controllers}) if user is None else [user]
+        if len(users) != 1:
+            raise ValueError(
+                f"rbac_report: {len(users)} controllers were started; name the user"
+                f"{': ' if users else ''}{', '.join(users)}"
+            )
+        asked = requests(audit, self.started, users)
+        return rbac.report(self.cluster.client, users[0], asked)
 
     # --- history ------------------------------------------------------------
 

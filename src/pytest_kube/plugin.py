@@ -32,7 +32,8 @@ if TYPE_CHECKING:
 
 
 MARKER = (
-    "kube(crds=[...], manifests=[...], controller='...', isolation='...'): "
+    "kube(crds=[...], manifests=[...], controller='...', ready='...', "
+    "service_account='...', isolation='...'): "
     "what the test needs of its cluster, beyond the ini values kube_crds and so on"
 )
 
@@ -112,6 +113,25 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "kube_controller",
         "The controller under test: kopf:FILE.py, kopf:package.module, "
         "package.module:callable, or exec:PROGRAM ARGUMENTS.",
+        default="",
+    )
+    parser.addini(
+        "kube_service_account",
+        "NAMESPACE/NAME of the ServiceAccount that controllers run as, with its roles; "
+        "without it each is a user who may do everything.",
+        default="",
+    )
+    parser.addini(
+        "kube_strict",
+        "Fail a test whose controller was refused something by its roles, instead of "
+        "warning.",
+        type="bool",
+        default=False,
+    )
+    parser.addini(
+        "kube_controller_ready",
+        "When a program is ready: log:REGEX, http://127.0.0.1:{port:health}/readyz, "
+        "lease:NAME, watches (kwok, envtest: the default) or started.",
         default="",
     )
 

@@ -17,7 +17,6 @@ from pytest_kube import profiles
 from pytest_kube.binaries.releases import resolve_version
 from pytest_kube.errors import (
     ClusterError,
-    ControllerError,
     KubeError,
     RollbackError,
     SettingsError,
@@ -39,7 +38,6 @@ __tracebackhide__ = hide_frames
 
 HANDLE = pytest.StashKey["Kube"]()
 
-_MASTERS = ("system:masters",)
 _MARGIN, _MARGIN_SHARE = 2.0, 0.2
 """Seconds between the end of a wait and that of a test by pytest-timeout, at most; for
 a short one this share of it."""
@@ -333,43 +331,33 @@ class Session:
         self, kube: Kube, item: pytest.Item
     ) -> Iterator[Callable[..., Controller]]:
         """Lend a function that starts controllers; stop them all at the end."""
-        from pytest_kube.controllers import runner, specs
+        from pytest_kube.controllers.starter import Starter
 
-        with contextlib.ExitStack() as stack:
+        marked = _marked(item).get("service_account")
+        starter = Starter(
+            kube,
+            self.settings,
+            folder=_folder(self._config),
+            wide=self._isolation(kube.cluster, item) != "namespace",
+            service_account=marked,
+            identities=self._identities,
+        )
+        with starter:
+            yield starter.start
 
-            def start(spec: str | Callable[..., Any], **options: Any) -> Controller:
-                name = f"controller-{len(kube.controllers) + 1}"
-                surroundings = runner.Surroundings(
-                    user=name,
-                    kubeconfig=self._identity(kube.cluster, name),
-                    namespace=kube.namespace,
-                    guardian=kube.cluster.guardian,
-                    folder=_folder(self._config),
-                    wide=self._isolation(kube.cluster, item) != "namespace",
-                )
-                work = specs.load(spec, surroundings, **options)
-                running = runner.running(
-                    work, surroundings, timeout=self.settings.timeout
-                )
-                try:
-                    controller = stack.enter_context(running)
-                except ControllerError as e:
-                    raise e.with_traceback(None) from e.__cause__
-                kube.controllers.append(controller)
-                return controller
-
-            yield start
-
-    def controller_spec(self, item: pytest.Item) -> str | Callable[..., Any]:
-        """Return what the marker or the ini file names as controller under test."""
-        spec = _marked(item).get("controller") or self.settings.controller
+    def controller_spec(self, item: pytest.Item) -> tuple[Any, dict[str, Any]]:
+        """Return the controller under test, and how it is run."""
+        marked = _marked(item)
+        spec = marked.get("controller") or self.settings.controller
         if not spec:
             raise SettingsError(
                 "the fixture kube_controller needs to know the controller: set "
                 "kube_controller in the ini file, for example kopf:src/operator.py, or "
                 "use @pytest.mark.kube(controller=…)"
             )
-        return spec
+        ready = self.settings.controller_ready if "controller" not in marked else ""
+        ready = marked.get("ready", ready)
+        return spec, {"ready": ready} if ready else {}
 
     def _isolation(self, cluster: Cluster, node: pytest.Item | pytest.Collector) -> str:
         asked = _marked(node).get("isolation") or self.settings.isolation
@@ -380,11 +368,6 @@ class Session:
                 "out of reach; take namespace, or a cluster of kwok or envtest"
             )
         return str(asked or ("rollback" if able else "namespace"))
-
-    def _identity(self, cluster: Cluster, name: str) -> Path:
-        if name not in self._identities:
-            self._identities[name] = cluster.identity(name, _MASTERS)
-        return self._identities[name]
 
     # --- diagnostics --------------------------------------------------------
 

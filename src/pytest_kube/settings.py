@@ -48,6 +48,10 @@ class Settings:
         crds: Files and folders with CRDs, installed once per cluster.
         manifests: Files and folders, applied once per cluster.
         controller: The controller under test, or an empty string.
+        service_account: Whose token it gets, ``NAMESPACE/NAME``; else it is a user of
+            its own who may do everything.
+        strict: Whether what is only warned of otherwise is an error.
+        controller_ready: When it is ready, if it is a program; may be empty.
     """
 
     profile: Profile
@@ -65,6 +69,9 @@ class Settings:
     crds: tuple[Path, ...] = ()
     manifests: tuple[Path, ...] = ()
     controller: str = ""
+    controller_ready: str = ""
+    service_account: str = ""
+    strict: bool = False
 
 
 def read(config: pytest.Config) -> Settings:
@@ -114,6 +121,9 @@ def read(config: pytest.Config) -> Settings:
         crds=_paths(config, "kube_crds"),
         manifests=_paths(config, "kube_manifests"),
         controller=str(config.getini("kube_controller") or ""),
+        service_account=str(config.getini("kube_service_account") or ""),
+        strict=bool(config.getini("kube_strict")),
+        controller_ready=str(config.getini("kube_controller_ready") or ""),
     )
 
 

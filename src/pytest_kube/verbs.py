@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from reprlib import repr as brief
 from typing import TYPE_CHECKING, Any, Literal, overload
@@ -49,6 +50,7 @@ class Verbs:
     folder: Path = Path()
     controllers: list[Running] = field(default_factory=list)
     mark_revision: int | None = None
+    started: datetime = field(default_factory=lambda: datetime.now(UTC), repr=False)
     leftovers: Leftovers = field(init=False, repr=False)
 
     def __post_init__(self) -> None:

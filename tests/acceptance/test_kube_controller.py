@@ -6,6 +6,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from pytest_kube.binaries.releases import DEFAULT_VERSION
+from pytest_kube.binaries.store import Store
+
 if TYPE_CHECKING:
     from .conftest import Project
 
@@ -293,7 +296,8 @@ def test_program_is_run_with_the_clusters_kubeconfig(project: Project) -> None:
     script.chmod(0o755)
     project.test(
         "import pytest\nimport time\n\n"
-        "@pytest.mark.kube(controller='exec:./bin/manager --leader-elect=false')\n"
+        "@pytest.mark.kube(controller='exec:./bin/manager --leader-elect=false',\n"
+        "                  ready='log:in .* with')\n"
         "def test_program(kube, kube_controller):\n"
         "    deadline = time.monotonic() + 10\n"
         "    while not kube_controller.output:\n"
@@ -306,6 +310,139 @@ def test_program_is_run_with_the_clusters_kubeconfig(project: Project) -> None:
     result = project.run("--kube=envtest")
 
     result.assert_outcomes(passed=1)
+
+
+def test_program_is_ready_when_its_watches_are_open(project: Project) -> None:
+    """Nothing is needed of it; one that watches nothing is told what else there is."""
+    kubectl = Store(DEFAULT_VERSION).require("kubectl")["kubectl"]
+    project.test(
+        "import pytest\n"
+        f"WATCH = ['{kubectl}', 'get', 'cm', '-w', '-n', '{{namespace}}', '-o', 'name']\n"
+        "@pytest.mark.kube(controller=WATCH)\n"
+        "def test_watching(kube, kube_controller):\n"
+        "    kube.apply({'apiVersion': 'v1', 'kind': 'ConfigMap',\n"
+        "                'metadata': {'name': 'seen'}})\n"
+        "    kube.eventually(lambda: 'configmap/seen' in kube_controller.output)\n"
+        "@pytest.mark.kube(controller=['sleep', '60'])\n"
+        "def test_sleeping(kube, kube_controller): pass\n"
+    )
+
+    result = project.run("--kube=envtest", "--kube-timeout=2")
+
+    result.assert_outcomes(passed=1, errors=1)
+    result.stdout.fnmatch_lines(
+        [
+            "E *ControllerNotReadyError: controller exec:sleep was not ready within 2.0 "
+            "s: it has opened no watch, and asked the API server for no other things; "
+            "one that watches nothing is ready when another thing tells: see ready"
+        ]
+    )
+
+
+ACCOUNT = """\
+apiVersion: v1
+kind: Namespace
+metadata: {name: system}
+---
+apiVersion: v1
+kind: ServiceAccount
+metadata: {name: operator, namespace: system}
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: ClusterRole
+metadata: {name: operator}
+rules:
+- apiGroups: [apiextensions.k8s.io]
+  resources: [customresourcedefinitions]
+  verbs: [list, watch]
+- {apiGroups: [""], resources: [namespaces], verbs: [list, watch]}
+- {apiGroups: ["", events.k8s.io], resources: [events], verbs: [create]}
+- {apiGroups: [example.com], resources: [widgets], verbs: [list, watch, patch, delete]}
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: ClusterRoleBinding
+metadata: {name: operator}
+roleRef: {apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: operator}
+subjects: [{kind: ServiceAccount, name: operator, namespace: system}]
+"""
+ON_ROLES = """\
+import pytest
+
+WIDGET = {"apiVersion": "example.com/v1", "kind": "Widget",
+          "metadata": {"name": "w"}, "spec": {"size": 3}}
+
+def test_roles(kube, kube_controller):
+    kube.apply(WIDGET)
+    kube.eventually(lambda: kube.rbac_report().missing)
+    report = kube.rbac_report()
+    assert report.user == "system:serviceaccount:system:operator"
+    assert report.missing == [{"apiGroups": ["example.com"],
+        "resources": ["widgets/status"], "verbs": ["patch"]}]
+    assert {"apiGroups": ["example.com"], "resources": ["widgets"],
+        "verbs": ["delete"]} in [{**r, "verbs": [v for v in r["verbs"] if v == "delete"]}
+        for r in report.unused]
+
+@pytest.mark.kube(service_account="")
+def test_may_do_everything(kube, kube_controller):
+    kube.apply(WIDGET)
+    kube.wait_for("widget/w", "jsonpath={.status.size}=3")
+"""
+
+
+@pytest.mark.parametrize("strict", [False, True])
+def test_controller_runs_with_the_roles_of_its_service_account(
+    project: Project, *, strict: bool
+) -> None:
+    """As it is shipped; what they lack is told as the rule that is missing."""
+    project.write("config/rbac.yaml", ACCOUNT)
+    project.ini(
+        'kube_crds = ["crds"]',
+        'kube_controller = "kopf:src/widget_operator.py"',
+        'kube_manifests = ["config"]',
+        'kube_service_account = "system/operator"',
+        f"kube_strict = {str(strict).lower()}",
+    )
+    project.test(ON_ROLES)
+
+    result = project.run("--kube=envtest")
+
+    result.assert_outcomes(passed=2, warnings=int(not strict), errors=int(strict))
+    start = "E *ControllerError: " if strict else "  *KubeWarning: "
+    result.stdout.fnmatch_lines(
+        [
+            f"{start}controller kopf:src/widget_operator.py was refused what it asked "
+            "for as system:serviceaccount:system:operator; what its roles lack:",
+            "* - apiGroups: [[]example.com]",
+            "*   resources: [[]widgets/status]",
+            "*   verbs: [[]patch]",
+        ],
+        consecutive=True,
+    )
+
+
+@pytest.mark.parametrize(
+    ("account", "expected"),
+    [
+        ("operator", "service account 'operator': write NAMESPACE/NAME, as in its*"),
+        (
+            "system/nobody",
+            "there is no ServiceAccount system/nobody for the controller*",
+        ),
+    ],
+)
+def test_service_account_that_is_none_is_told(
+    project: Project, account: str, expected: str
+) -> None:
+    """And where its manifest belongs."""
+    project.test(
+        f"def test_it(run_controller):\n"
+        f"    run_controller('kopf:src/widget_operator.py',\n"
+        f"                   service_account={account!r})\n"
+    )
+
+    result = project.run("--kube=envtest")
+
+    result.stdout.fnmatch_lines([f"E *: {expected}"])
 
 
 def test_unknown_marker_argument_is_a_usage_error(project: Project) -> None:

@@ -426,37 +426,3 @@ def test_lines_longer_than_what_is_read_at_once(
 
     assert writer(log, 5, widget(), widget()) == "ann:patch"
     assert writer(log, 6, widget(), widget()) == "bob:patch"
-
-
-# --- what somebody asked ------------------------------------------------------
-
-
-def test_requests_are_those_of_the_users_since_then(tmp_path: Path) -> None:
-    """Newest first; whoever was impersonated asked, not the one who did it."""
-    path = tmp_path / "audit.log"
-    lines = [
-        line("me", "get", took=(0, 1)),
-        line("me", "list", took=(1990, 2000), objectRef={"subresource": "status"}),
-        line("other", "list", took=(1990, 2001)),
-        line("admin", took=(2000, 2002), impersonatedUser={"username": "me"}),
-        line("me", "create", code=403, took=(2000, 2003)),
-        {**line("me", "get", took=(2000, 2004)), "objectRef": None},
-    ]
-    lines[4]["responseStatus"]["message"] = "forbidden: it may not"
-    text = "".join(json.dumps(each) + "\n" for each in lines)
-    path.write_text(text + '{"kind": "Event", "half')
-
-    found = audit.requests(path, at(1000), {"me"})
-
-    assert [(r.verb, r.resource, r.code, r.message) for r in found] == [
-        ("get", "/apis/example.com/v1/namespaces/default/widgets/w", 200, ""),
-        ("create", "widgets", 403, "forbidden: it may not"),
-        ("patch", "widgets", 200, ""),
-        ("list", "widgets/status", 200, ""),
-    ]
-    assert {r.user for r in found} == {"me"}
-
-
-def test_no_log_tells_of_no_requests(tmp_path: Path) -> None:
-    """A profile may write it elsewhere."""
-    assert audit.requests(tmp_path / "audit.log", at(0), {"me"}) == []

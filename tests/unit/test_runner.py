@@ -697,11 +697,89 @@ def test_command_that_is_none_is_told(
     assert message(spec, surroundings) == expected
 
 
-def test_program_takes_no_options(surroundings: Surroundings) -> None:
+def test_option_that_a_program_does_not_have_is_told(
+    surroundings: Surroundings,
+) -> None:
     """Arguments are part of the command."""
     assert message("exec:true", surroundings, size=3) == (
-        "exec:true: no options are known, got size"
+        "exec:true: no option size; there are ready, env"
     )
+
+
+def test_program_may_be_a_list_with_environment_and_ports(
+    programs: Surroundings,
+) -> None:
+    """Nothing is split then; the same name is the same port, also in the test."""
+    write_program(programs.folder, 'printf "%s\\n" "$@" "$WHERE"; sleep 60')
+    command = ["bin/manager", "a b", "--metrics=:{port:metrics}", "{port:health}"]
+    options: dict[str, Any] = {"env": {"WHERE": "{namespace}:{port:metrics}"}}
+    work = load(command, programs, ready="log:^team:", **options)
+
+    with running(work, programs, timeout=2) as controller:
+        metrics, health = controller.ports["metrics"], controller.ports["health"]
+        assert controller.name == "exec:bin/manager"
+        assert controller.output.splitlines() == [
+            "a b",
+            f"--metrics=:{metrics}",
+            str(health),
+            f"team:{metrics}",
+        ]
+
+
+def test_program_for_another_machine_is_told(programs: Surroundings) -> None:
+    """The usual reason for what the system calls an exec format error."""
+    path = programs.folder / "manager"
+    path.write_bytes(b"\x7fELF" + bytes(60))
+    path.chmod(0o755)
+
+    with (
+        pytest.raises(
+            ControllerExitedError,
+            match="Exec format error.*; was it built for another machine",
+        ),
+        running(load("exec:manager", programs), programs, timeout=2),
+    ):
+        pass
+
+
+def test_program_that_ends_before_it_is_ready_is_told(programs: Surroundings) -> None:
+    """With its last lines, not with what it was waited for."""
+    write_program(programs.folder, "echo no config; exit 2")
+
+    with (
+        pytest.raises(ControllerExitedError) as error,
+        running(
+            load("exec:bin/manager", programs, ready="log:started"), programs, timeout=5
+        ),
+    ):
+        pass
+
+    assert "ended with exit code 2" in str(error.value)
+    assert "no config" in str(error.value)
+
+
+def test_program_that_is_never_ready_says_what_is_missing(
+    programs: Surroundings,
+) -> None:
+    """And is stopped."""
+    write_program(programs.folder, "echo warming up; sleep 60")
+
+    with (
+        pytest.raises(ControllerNotReadyError) as error,
+        running(
+            load("exec:bin/manager", programs, ready="log:^started"),
+            programs,
+            timeout=0.3,
+        ),
+    ):
+        pass
+
+    assert str(error.value).splitlines() == [
+        "controller exec:bin/manager was not ready within 0.3 s: no line of its output "
+        "matches '^started'",
+        "  Its last lines:",
+        "    warming up",
+    ]
 
 
 def test_program_runs_in_its_surroundings(programs: Surroundings) -> None:

@@ -8,14 +8,20 @@ from typing import TYPE_CHECKING, Any
 
 import kopf
 import kubernetes
-from kubernetes.client import ApiException, AppsV1Api, CustomObjectsApi
+from kubernetes.client import ApiException, AppsV1Api, CoreV1Api, CustomObjectsApi
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
 KIND = ("cache.example.com", "v1alpha1", "memcacheds")
 OPERATOR = "memcached-operator"
 LABEL = "app.kubernetes.io/managed-by"
+INVENTORY = "memcached-system"
+APPLY: dict[str, Any] = {
+    "field_manager": OPERATOR,
+    "force": True,
+    "_content_type": "application/apply-patch+yaml",
+}
 
 # One reconciliation at a time: what it read stays true until it has written.
 _lock = threading.Lock()
@@ -30,8 +36,14 @@ def connect(**_: Any) -> None:
 @kopf.on.create(*KIND)
 @kopf.on.update(*KIND, field="spec")
 @kopf.on.resume(*KIND)
-def memcached_changed(namespace: str, name: str, **_: Any) -> None:
+def memcached_changed(
+    namespace: str, name: str, spec: Mapping[str, Any], **_: Any
+) -> None:
     """Act on a new or changed Memcached."""
+    entry = inventory_entry(namespace, name, spec)
+    CoreV1Api().patch_namespaced_config_map(
+        entry["metadata"]["name"], INVENTORY, entry, **APPLY
+    )
     reconcile(namespace, name)
 
 
@@ -43,13 +55,24 @@ def deployment_changed(namespace: str, name: str, **_: Any) -> None:
 
 @kopf.on.delete(*KIND)
 def memcached_deleted(namespace: str, name: str, **_: Any) -> None:
-    """Delete the Deployment before the Memcached is gone."""
+    """Delete what is there for a Memcached before it is gone itself.
+
+    Its inventory entry is in another namespace, where no owner reference reaches.
+    """
     with _lock:
-        try:
-            AppsV1Api().delete_namespaced_deployment(name, namespace)
-        except ApiException as e:
-            if e.status != 404:
-                raise
+        delete(AppsV1Api().delete_namespaced_deployment, name, namespace)
+        delete(
+            CoreV1Api().delete_namespaced_config_map, f"{namespace}.{name}", INVENTORY
+        )
+
+
+def delete(call: Callable[[str, str], object], name: str, namespace: str) -> None:
+    """Delete an object, if it is there."""
+    try:
+        call(name, namespace)
+    except ApiException as e:
+        if e.status != 404:
+            raise
 
 
 def reconcile(namespace: str, name: str) -> None:
@@ -68,12 +91,7 @@ def reconcile(namespace: str, name: str) -> None:
         if "deletionTimestamp" in memcached["metadata"]:
             return
         deployment = AppsV1Api().patch_namespaced_deployment(
-            name,
-            namespace,
-            deployment_for(memcached),
-            field_manager=OPERATOR,
-            force=True,
-            _content_type="application/apply-patch+yaml",
+            name, namespace, deployment_for(memcached), **APPLY
         )
         status = status_for(memcached, deployment.status)
         if status != memcached.get("status"):
@@ -111,6 +129,18 @@ def deployment_for(memcached: Mapping[str, Any]) -> dict[str, Any]:
     }
     kopf.append_owner_reference(deployment, owner=kopf.Body(memcached))
     return deployment
+
+
+def inventory_entry(
+    namespace: str, name: str, spec: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return what the inventory says of a Memcached: how much it stores in all."""
+    return {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": {"name": f"{namespace}.{name}", "labels": {LABEL: OPERATOR}},
+        "data": {"megabytes": str(spec["size"] * spec["memory"])},
+    }
 
 
 def status_for(memcached: Mapping[str, Any], deployment: Any) -> dict[str, Any]:

@@ -53,6 +53,7 @@ class Surroundings:
         guardian: Starts processes that end with this one.
         folder: Where relative paths in a specification start.
         wide: Whether it looks after all namespaces rather than the test's own.
+        audit: The API server's audit log, where there is one.
     """
 
     user: str
@@ -61,6 +62,7 @@ class Surroundings:
     guardian: Guardian
     folder: Path
     wide: bool = False
+    audit: Path | None = None
 
 
 class Work(Protocol):
@@ -109,6 +111,12 @@ class Controller:
     def errors(self) -> list[str]:
         """What its handlers raised without ending it, one text each."""
         return list(self._errors)
+
+    @property
+    def ports(self) -> dict[str, int]:
+        """The ports that were put in for ``{port:NAME}``."""
+        ports: dict[str, int] = getattr(self._work, "ports", {})
+        return dict(ports)
 
     @property
     def output(self) -> str:

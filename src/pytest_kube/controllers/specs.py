@@ -8,7 +8,7 @@ from pytest_kube.controllers import callables, executables
 from pytest_kube.errors import ControllerError, hide_frames
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from pytest_kube.controllers.runner import Surroundings, Work
 
@@ -16,16 +16,19 @@ __tracebackhide__ = hide_frames
 
 
 def load(
-    spec: str | Callable[..., Any], surroundings: Surroundings, **options: Any
+    spec: str | Sequence[str] | Callable[..., Any],
+    surroundings: Surroundings,
+    **options: Any,
 ) -> Work:
     """Turn a specification into work.
 
     Args:
         spec: ``kopf:FILE.py``, ``kopf:package.module``, ``package.module:callable``,
-            ``exec:PROGRAM ARGUMENTS``, or a function.
+            ``exec:PROGRAM ARGUMENTS``, a list of a program and its arguments, or a
+            function.
         surroundings: What it is given.
         options: For kopf, arguments of ``kopf.operator``; for functions, further
-            keyword arguments.
+            keyword arguments; for programs, ``ready`` and ``env``.
 
     Raises:
         ControllerError: The specification is wrong, or what it names cannot be
@@ -33,6 +36,8 @@ def load(
     """
     if callable(spec):
         return callables.work(spec, surroundings, options)
+    if not isinstance(spec, str):
+        return executables.ExecutableWork(spec, surroundings, options)
     kind, colon, rest = spec.partition(":")
     if kind == "kopf" and rest:
         from pytest_kube.controllers import kopf

@@ -1,0 +1,149 @@
+"""The controllers of one test: started as somebody, stopped, asked what they lacked."""
+
+from __future__ import annotations
+
+import contextlib
+import warnings
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Self
+
+from pytest_kube import rbac
+from pytest_kube.controllers import runner, specs
+from pytest_kube.errors import (
+    ControllerError,
+    KubeWarning,
+    NotFoundError,
+    SettingsError,
+    hide_frames,
+)
+from pytest_kube.requests_log import requests
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+    from types import TracebackType
+
+    from pytest_kube.controllers.runner import Controller, Work
+    from pytest_kube.kube import Kube
+    from pytest_kube.settings import Settings
+
+__tracebackhide__ = hide_frames
+
+MASTERS = ("system:masters",)
+
+
+@dataclass
+class Starter:
+    """Starts controllers; use it as a context manager, which stops them all.
+
+    Attributes:
+        kube: The handle of the test.
+        settings: What the run was asked for.
+        folder: Where relative paths in a specification start.
+        wide: Whether controllers look after all namespaces.
+        service_account: As which they run, instead of that of the settings.
+        identities: The kubeconfigs of users that were made before.
+    """
+
+    kube: Kube
+    settings: Settings
+    folder: Path
+    wide: bool
+    service_account: str | None
+    identities: dict[str, Path]
+    _stack: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> bool | None:
+        return self._stack.__exit__(kind, error, traceback)
+
+    def start(
+        self,
+        spec: str | Sequence[str] | Callable[..., Any],
+        *,
+        service_account: str | None = None,
+        **options: Any,
+    ) -> Controller:
+        """Start a controller, and return it when it is ready.
+
+        Args:
+            spec: What to run; see `specs.load`.
+            service_account: ``NAMESPACE/NAME`` of the one that it runs as; empty for a
+                user who may do everything.
+            options: For what is run.
+
+        Raises:
+            ControllerError: It cannot be run.
+        """
+        account = next(
+            account
+            for account in (
+                service_account,
+                self.service_account,
+                self.settings.service_account,
+            )
+            if account is not None
+        )
+        user, kubeconfig = self._identity(account)
+        surroundings = runner.Surroundings(
+            user=user,
+            kubeconfig=kubeconfig,
+            namespace=self.kube.namespace,
+            guardian=self.kube.cluster.guardian,
+            folder=self.folder,
+            wide=self.wide,
+            audit=self.kube.cluster.audit,
+        )
+        work = specs.load(spec, surroundings, **options)
+        self._stack.callback(self._check_rights, work, user, datetime.now(UTC))
+        running = runner.running(work, surroundings, timeout=self.settings.timeout)
+        try:
+            controller = self._stack.enter_context(running)
+        except ControllerError as e:
+            raise e.with_traceback(None) from e.__cause__
+        self.kube.controllers.append(controller)
+        return controller
+
+    def _identity(self, account: str) -> tuple[str, Path]:
+        """Return as whom a controller runs, and the kubeconfig for that."""
+        if not account:
+            name = f"controller-{len(self.kube.controllers) + 1}"
+            if name not in self.identities:
+                self.identities[name] = self.kube.cluster.identity(name, MASTERS)
+            return name, self.identities[name]
+        namespace, slash, name = account.partition("/")
+        if not (namespace and slash and name) or "/" in name:
+            raise SettingsError(
+                f"service account {account!r}: write NAMESPACE/NAME, as in its manifest"
+            )
+        try:
+            handle = self.kube.as_service_account(name, namespace=namespace)
+        except NotFoundError:
+            raise ControllerError(
+                f"there is no ServiceAccount {account} for the controller to run as; "
+                "its manifest, and that of its namespace, belong into kube_manifests"
+            ) from None
+        return f"{rbac.SERVICE_ACCOUNT}:{namespace}:{name}", handle.kubeconfig
+
+    def _check_rights(self, work: Work, user: str, since: datetime) -> None:
+        """Tell what its roles did not allow a controller."""
+        audit = self.kube.cluster.audit
+        lacking = rbac.missing(requests(audit, since, {user})) if audit else []
+        if not lacking:
+            return
+        headline = (
+            f"controller {work.name} was refused what it asked for as {user}; what its "
+            "roles lack:"
+        )
+        text = "\n".join([headline, *rbac.as_yaml(lacking)])
+        if self.settings.strict:
+            raise ControllerError(text)
+        warnings.warn(text, KubeWarning, stacklevel=1)

@@ -1,0 +1,126 @@
+"""What somebody has asked of the API server, as its audit log tells."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from pytest_kube.audit import raw_lines
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator, Mapping
+    from pathlib import Path
+
+REFUSED = 400
+_SLACK = timedelta(seconds=1)
+
+
+@dataclass(frozen=True)
+class Request:
+    """A request that was answered, or a watch that was opened.
+
+    Attributes:
+        user: Who asked.
+        verb: ``get``, ``list``, ``watch``, ``create``, ``update``, ``patch``, …
+        group: The group of what it was about; empty for the core group.
+        resource: What it was about, with its subresource: ``widgets/status``.
+        namespace: Where; empty for all namespaces, or none.
+        name: Which object; empty for a collection.
+        code: The status of the answer.
+        message: What the server said to one that it refused.
+        time: When it was answered, in UTC.
+    """
+
+    user: str
+    verb: str
+    group: str
+    resource: str
+    namespace: str
+    name: str
+    code: int
+    message: str
+    time: datetime
+
+    def __str__(self) -> str:
+        where = "/".join(part for part in (self.namespace, self.name) if part)
+        text = f"{self.verb} {self.resource}{f' {where}' if where else ''}: {self.code}"
+        return f"{text} {self.message}" if self.message else text
+
+
+def requests(path: Path, since: datetime, users: Collection[str]) -> list[Request]:
+    """Return what some users have asked since then, newest first."""
+    found = []
+    with contextlib.suppress(FileNotFoundError):
+        for raw in raw_lines(path):
+            request = _parsed(raw)
+            if request is None:
+                continue
+            if request.time < since - _SLACK:
+                break  # written in the order of answers, but for a moment
+            if request.user in users and request.time >= since:
+                found.append(request)
+    return found
+
+
+class Follower:
+    """What a user asks from now on.
+
+    Args:
+        path: The audit log.
+        user: The user.
+    """
+
+    def __init__(self, path: Path, user: str) -> None:
+        self._path = path
+        self._user = user
+        self._position = path.stat().st_size if path.exists() else 0
+
+    def read(self) -> Iterator[Request]:
+        """Yield what was asked since the last call, oldest first."""
+        named = f'"{self._user}"'.encode()
+        try:
+            with self._path.open("rb") as file:
+                if file.seek(0, 2) < self._position:
+                    self._position = 0  # rotated
+                file.seek(self._position)
+                data = file.read()
+        except FileNotFoundError:
+            return
+        whole = data[: data.rfind(b"\n") + 1]
+        self._position += len(whole)
+        for raw in whole.splitlines():
+            request = _parsed(raw) if named in raw else None
+            if request is not None and request.user == self._user:
+                yield request
+
+
+def _parsed(raw: bytes) -> Request | None:
+    """Read a line; ``None`` for a damaged one, and for the end of a watch."""
+    try:
+        event = json.loads(raw)
+        begun = event["stage"] == "ResponseStarted"
+        code = event["responseStatus"]["code"]
+        if event["verb"] == "watch" and not begun and code < REFUSED:
+            return None
+        return _request(event, code)
+    except (ValueError, KeyError, TypeError):
+        return None  # the last line may be written right now
+
+
+def _request(event: Mapping[str, Any], code: int) -> Request:
+    about = event.get("objectRef") or {}
+    names = (about.get("resource"), about.get("subresource"))
+    return Request(
+        user=(event.get("impersonatedUser") or event["user"])["username"],
+        verb=event["verb"],
+        group=about.get("apiGroup", ""),
+        resource="/".join(n for n in names if n) or event["requestURI"],
+        namespace=about.get("namespace", ""),
+        name=about.get("name", ""),
+        code=code,
+        message=event["responseStatus"].get("message", ""),
+        time=datetime.fromisoformat(event["stageTimestamp"]),
+    )
