@@ -35,7 +35,10 @@ page in a ConfigMap, and a host in a DNS zone. Fixtures that they share are in
 # Their other methods are for the plugin itself.
 ONLY = {
     "Cluster": ("kubeconfig", "name"),
-    "Controller": ("errors", "output", "stop", "summary"),
+    "Controller": (
+        *("errors", "kill", "output", "pause", "ports", "requests", "restart"),
+        *("resume", "stop", "summary", "wait_idle"),
+    ),
 }
 TYPES = {verbs: ("Ref",), waits: ("ConditionLike",), conditions: ("Predicate",)}
 

@@ -420,6 +420,34 @@ def test_controller_runs_with_the_roles_of_its_service_account(
     )
 
 
+def test_controller_is_restarted_and_asked_what_it_did(project: Project) -> None:
+    """It picks up what came meanwhile; what it asked for is known, and when it rests."""
+    project.test(
+        "def widget(name):\n"
+        "    return {'apiVersion': 'example.com/v1', 'kind': 'Widget',\n"
+        "            'metadata': {'name': name}, 'spec': {'size': 3}}\n"
+        "def test_it(kube, kube_controller):\n"
+        "    kube.apply(widget('a'))\n"
+        "    kube.wait_for('widget/a', 'jsonpath={.status.size}=3')\n"
+        "    kube_controller.wait_idle()\n"
+        "    asked = [(r.verb, r.resource) for r in kube_controller.requests()]\n"
+        "    assert asked.index(('watch', 'widgets')) < asked.index(\n"
+        "        ('patch', 'widgets/status'))\n"
+        "    kube_controller.stop()\n"
+        "    kube.apply(widget('b'))\n"
+        "    kube_controller.restart()\n"
+        "    kube.wait_for('widget/b', 'jsonpath={.status.size}=3')\n"
+        "    assert kube.controllers == [kube_controller]\n"
+        "    lists = [r for r in kube_controller.requests() if r.verb == 'list'\n"
+        "             and r.resource == 'widgets']\n"
+        "    assert len(lists) == 2\n"
+    )
+
+    result = project.run("--kube=envtest")
+
+    result.assert_outcomes(passed=1)
+
+
 @pytest.mark.parametrize(
     ("account", "expected"),
     [

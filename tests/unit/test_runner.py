@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import signal
 import sys
 import tempfile
 import threading
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -19,12 +22,15 @@ from pytest_kube.controllers.environment import cluster_environment
 from pytest_kube.controllers.runner import Controller, Surroundings, running
 from pytest_kube.controllers.specs import load
 from pytest_kube.errors import (
+    ClusterError,
     ControllerError,
     ControllerExitedError,
     ControllerNotReadyError,
+    WaitTimeoutError,
 )
 from pytest_kube.system.processes import Guardian
 
+from .test_requests_log import event
 from .waiting import is_running, until
 
 if TYPE_CHECKING:
@@ -263,11 +269,11 @@ def test_ready_that_is_never_called_is_told(
     """What is missing, and what the controller said last."""
 
     def function(stop: threading.Event, ready: Any) -> None:
-        runner.logging.getLogger("mine").warning("still waiting")
+        logging.getLogger("mine").warning("still waiting")
         stop.wait(2)
 
     async def coroutine(stop: asyncio.Event, ready: Any) -> None:
-        runner.logging.getLogger("mine").warning("still waiting")
+        logging.getLogger("mine").warning("still waiting")
         await stop.wait()
 
     with (
@@ -290,12 +296,12 @@ def test_logs_of_other_threads_are_its_output(surroundings: Surroundings) -> Non
     """What the test itself logs is not."""
 
     def reconcile(stop: threading.Event, ready: Callable[[], None]) -> None:
-        runner.logging.getLogger("mine").warning("two\nlines")
+        logging.getLogger("mine").warning("two\nlines")
         ready()
         stop.wait(2)
 
     with run(reconcile, surroundings) as controller:
-        runner.logging.getLogger("test").warning("something else")
+        logging.getLogger("test").warning("something else")
 
     assert "WARNING mine: two\nlines" in controller.output
     assert "something else" not in controller.output
@@ -340,7 +346,7 @@ def test_controller_that_returns_is_a_failure(surroundings: Surroundings) -> Non
     """A controller runs until it is told to stop."""
 
     def reconcile(stop: threading.Event, ready: Any) -> None:
-        runner.logging.getLogger("mine").warning("nothing to do")
+        logging.getLogger("mine").warning("nothing to do")
 
     with (
         pytest.raises(ControllerExitedError) as caught,
@@ -530,13 +536,13 @@ def test_environment_comes_back_when_the_start_fails(
 ) -> None:
     """The next test finds everything as it was."""
     monkeypatch.setenv("KUBECONFIG", "mine")
-    handlers = list(runner.logging.getLogger().handlers)
+    handlers = list(logging.getLogger().handlers)
 
     with pytest.raises(ControllerExitedError), run(fail_early, surroundings) as broken:
         raise broken.exited.exception(2) and broken.failure()
 
     assert os.environ["KUBECONFIG"] == "mine"
-    assert runner.logging.getLogger().handlers == handlers
+    assert logging.getLogger().handlers == handlers
 
 
 # --- kopf ---------------------------------------------------------------------
@@ -724,6 +730,144 @@ def test_program_may_be_a_list_with_environment_and_ports(
             str(health),
             f"team:{metrics}",
         ]
+
+
+def test_program_can_be_killed_and_started_again(programs: Surroundings) -> None:
+    """That it ended is no failure then; its output goes on."""
+    write_program(programs.folder, "trap '' TERM; echo $$; while :; do sleep 60; done")
+    load_it = partial(load, "exec:bin/manager", programs, ready="log:.")
+
+    with running(load_it(), programs, timeout=2, again=load_it) as controller:
+        first = int(controller.output)
+        controller.kill()
+        assert not is_running(first)
+        assert controller.failure() is None
+        assert controller.summary().endswith("stopped")
+        controller.restart()
+        second = int(controller.output.splitlines()[1])
+        assert is_running(second)
+        assert controller.summary().endswith("running")
+        controller.kill()
+
+    assert not is_running(second)
+
+
+def test_program_that_does_not_come_back_is_told(programs: Surroundings) -> None:
+    """As at its first start."""
+    write_program(programs.folder, "test -e done && exit 3; echo yes; sleep 60")
+    load_it = partial(load, "exec:bin/manager", programs, ready="log:yes")
+
+    with running(load_it(), programs, timeout=2, again=load_it) as controller:
+        (programs.folder / "done").touch()
+        with pytest.raises(ControllerExitedError, match="ended with exit code 3"):
+            controller.restart()
+        controller.stop()
+
+
+def test_program_stands_still_while_it_is_paused(programs: Surroundings) -> None:
+    """And can be stopped nevertheless."""
+    write_program(
+        programs.folder, "trap 'exit 0' TERM; while :; do echo; sleep 0; done"
+    )
+    work = load("exec:bin/manager", programs, ready="log:.*")
+
+    def state(pid: int) -> str:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][0]
+
+    with running(work, programs, timeout=2) as controller:
+        pid = work._process.pid  # type: ignore[attr-defined]
+        controller.pause()
+        until(lambda: state(pid) == "T")
+        controller.resume()
+        until(lambda: state(pid) != "T")
+        controller.pause()
+
+    assert not is_running(pid)
+
+
+@pytest.mark.parametrize(
+    ("method", "what"), [("kill", "killed"), ("pause", "paused"), ("resume", "resumed")]
+)
+def test_what_runs_in_this_process_has_no_signals(
+    surroundings: Surroundings, method: str, what: str
+) -> None:
+    """The text says what has."""
+
+    def reconcile(stop: threading.Event) -> None:
+        stop.wait()
+
+    with (
+        run(reconcile, surroundings) as controller,
+        pytest.raises(ControllerError, match=f"cannot be {what}, for it runs in the"),
+    ):
+        getattr(controller, method)()
+
+
+def test_function_is_started_again(surroundings: Surroundings) -> None:
+    """With a stop event of its own."""
+    stops: list[threading.Event] = []
+
+    def reconcile(stop: threading.Event) -> None:
+        stops.append(stop)
+        stop.wait()
+
+    load_it = partial(load, reconcile, surroundings)
+
+    with running(load_it(), surroundings, timeout=2, again=load_it) as controller:
+        controller.restart()
+        until(lambda: len(stops) == 2)
+        assert [stop.is_set() for stop in stops] == [True, False]
+
+    assert stops[1].is_set()
+
+
+def test_requests_cannot_be_known_without_an_audit_log(
+    surroundings: Surroundings,
+) -> None:
+    """Whose text says where there is one."""
+    controller = Controller(load(fail_early, surroundings), surroundings)
+
+    for ask in (controller.requests, controller.wait_idle):
+        with pytest.raises(
+            ClusterError, match="the cluster has no audit log; those of"
+        ):
+            ask()
+
+
+def test_idle_controller_asks_nothing_for_a_while(
+    surroundings: Surroundings, tmp_path: Path
+) -> None:
+    """Renewing a Lease does not count; one that goes on is told with what it asks."""
+    audit = tmp_path / "audit.log"
+    audit.touch()
+    where = replace(surroundings, audit=audit)
+    controller = Controller(load(fail_early, surroundings), where)
+    ended = threading.Event()
+
+    def ask(resource: str) -> None:
+        while not ended.wait(0.01):
+            line = event("controller-1", "patch", objectRef={"resource": resource})
+            with audit.open("a") as file:
+                file.write(line)
+
+    for resource in ("leases", "widgets"):
+        ended.clear()
+        thread = threading.Thread(target=ask, args=(resource,))
+        thread.start()
+        try:
+            controller.wait_idle(quiet=0.2, timeout=0.6)
+            assert resource == "leases"
+        except WaitTimeoutError as e:
+            assert resource == "widgets"  # the other one raises nothing
+            first, *lines = str(e).splitlines()
+            assert first.startswith(
+                "controller fail_early was not idle within 0.6 s: never 0.2 s without "
+                "a request. Its last ones:"
+            )
+            assert lines[-1] == "    patch widgets default: 200"
+        finally:
+            ended.set()
+            thread.join()
 
 
 def test_program_for_another_machine_is_told(programs: Surroundings) -> None:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
+import secrets
 import shlex
 import shutil
+import signal
 import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -101,7 +104,9 @@ class ExecutableWork:
             "NAMESPACE": where.namespace,
             **self._env,
         }
-        name = f"controller-{where.namespace}-{Path(self._argv[0]).name}"
+        # A log of its own for each start: what an earlier one wrote says nothing.
+        program = Path(self._argv[0]).name
+        name = f"controller-{where.namespace}-{program}-{secrets.token_hex(3)}"
         try:
             self._process = where.guardian.start(
                 name, self._argv, env=env, cwd=where.folder
@@ -123,9 +128,30 @@ class ExecutableWork:
 
     def stop(self) -> None:
         """Send SIGTERM, and SIGKILL after a grace period."""
+        self._end(GRACE)
+
+    def kill(self) -> None:
+        """Send SIGKILL."""
+        self._end(0.0)
+
+    def _end(self, grace: float) -> None:
         self._stopped.set()
         if self._process is not None:
-            self._surroundings.guardian.stop(self._process, grace=GRACE)
+            self.resume()  # who stands still hears no SIGTERM
+            self._surroundings.guardian.stop(self._process, grace=grace)
+
+    def pause(self) -> None:
+        """Send SIGSTOP to it and its children."""
+        self._signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """Send SIGCONT."""
+        self._signal(signal.SIGCONT)
+
+    def _signal(self, number: signal.Signals) -> None:
+        if self._process is not None and not self._process.exited.done():
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._process.pid, number)
 
     def waiting_for(self) -> str:
         """Say what is missing until it is ready."""

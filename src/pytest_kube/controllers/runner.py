@@ -6,7 +6,6 @@ What it is made of (kopf handlers, a function, an executable) is a :class:`Work`
 from __future__ import annotations
 
 import contextlib
-import logging
 import sys
 import threading
 import time
@@ -15,22 +14,28 @@ from collections import deque
 from concurrent.futures import FIRST_COMPLETED, Future
 from concurrent.futures import wait as wait_for_futures
 from dataclasses import dataclass
-from pathlib import Path
+from datetime import UTC, datetime
 from textwrap import indent
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from pytest_kube.controllers.environment import cluster_environment
+from pytest_kube.controllers.output import collected_logs, one_line, own_traceback
 from pytest_kube.errors import (
+    ClusterError,
     ControllerError,
     ControllerExitedError,
     ControllerNotReadyError,
+    WaitTimeoutError,
     hide_frames,
 )
+from pytest_kube.requests_log import Follower, requests
 from pytest_kube.system.processes import tail
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
 
+    from pytest_kube.requests_log import Request
     from pytest_kube.system.processes import Guardian
 
 __tracebackhide__ = hide_frames
@@ -38,7 +43,6 @@ __tracebackhide__ = hide_frames
 STOP_TIMEOUT = 5.0
 """Seconds a controller has to stop before it is reported as hanging."""
 
-_PACKAGE = str(Path(__file__).parents[1])
 _OUTPUT_LINES = 10_000
 
 
@@ -80,6 +84,20 @@ class Work(Protocol):
         """Say what is missing until it is ready."""
 
 
+@runtime_checkable
+class Program(Protocol):
+    """Work that is a process of its own."""
+
+    def kill(self) -> None:
+        """End it at once."""
+
+    def pause(self) -> None:
+        """Stop its clock."""
+
+    def resume(self) -> None:
+        """Let it go on."""
+
+
 class Controller:
     """A controller under test.
 
@@ -89,17 +107,29 @@ class Controller:
         exited: Done when it ended; with its exception when it ended by one.
     """
 
-    def __init__(self, work: Work, user: str = "") -> None:
+    def __init__(
+        self,
+        work: Work,
+        surroundings: Surroundings | None = None,
+        again: Callable[[], Work] | None = None,
+    ) -> None:
         self.name = work.name
-        self.user = user
+        self.user = surroundings.user if surroundings else ""
+        self._audit = surroundings.audit if surroundings else None
+        self._again = again
+        self._began = datetime.now(UTC)
+        self._errors: list[str] = []
+        self._output: deque[str] = deque(maxlen=_OUTPUT_LINES)
+        self._logs: list[Path] = []
+        self._timeout = 0.0
+        self._begin(work)
+
+    def _begin(self, work: Work) -> None:
         self.exited: Future[None] = Future()
         self._ready: Future[None] = Future()
         self._work = work
         self._stopping = False
         self._told = False
-        self._errors: list[str] = []
-        self._output: deque[str] = deque(maxlen=_OUTPUT_LINES)
-        self._log: Path | None = None
         self._thread = threading.Thread(
             target=self._run, name=f"controller {self.name}", daemon=True
         )
@@ -128,11 +158,11 @@ class Controller:
         if not self.exited.done() or self._stopping:
             return None
         cause = self.exited.exception()
-        how = "returned" if cause is None else _one_line(cause)
+        how = "returned" if cause is None else one_line(cause)
         text = f"controller {self.name} ended while the test needed it: {how}"
         # The traceback of an error of ours would say nothing about the controller.
         if cause is not None and not isinstance(cause, ControllerError):
-            text += f"\n{indent(_own_traceback(cause), '    ')}"
+            text += f"\n{indent(own_traceback(cause), '    ')}"
         elif last := self.tail():
             text += f"\n  Its last lines:\n{indent(last, '    ')}"
         error = ControllerExitedError(text)
@@ -154,7 +184,7 @@ class Controller:
         if not self.exited.done():
             state = "running" if self._ready.done() else "starting"
         elif cause := self.exited.exception():
-            state = f"ended by {_one_line(cause)}"
+            state = f"ended by {one_line(cause)}"
         else:
             state = "stopped"
         if self._errors:
@@ -168,8 +198,8 @@ class Controller:
         return "\n".join(self._lines()[-lines:])
 
     def _lines(self) -> list[str]:
-        logged = tail(self._log, _OUTPUT_LINES).splitlines() if self._log else []
-        return [*self._output, *logged]
+        logged = (tail(log, _OUTPUT_LINES).splitlines() for log in self._logs)
+        return [*self._output, *(line for lines in logged for line in lines)]
 
     # --- for what it is made of ---------------------------------------------
 
@@ -184,7 +214,7 @@ class Controller:
 
     def writes_to(self, log: Path) -> None:
         """Note that its output goes to a file, and is to be read from there."""
-        self._log = log
+        self._logs.append(log)
 
     def report_error(self, text: str) -> None:
         """Note an error that did not end it."""
@@ -202,6 +232,7 @@ class Controller:
             ControllerExitedError: It ended before it was ready.
             ControllerNotReadyError: It is not ready; the text says what is missing.
         """
+        self._timeout = timeout
         self._thread.start()
         wait_for_futures(
             [self._ready, self.exited], timeout=timeout, return_when=FIRST_COMPLETED
@@ -243,8 +274,108 @@ class Controller:
         if cause is not None:
             raise ControllerError(
                 f"controller {self.name} raised when it was stopped: "
-                f"{_one_line(cause)}\n{indent(_own_traceback(cause), '    ')}"
+                f"{one_line(cause)}\n{indent(own_traceback(cause), '    ')}"
             ) from cause
+
+    def restart(self) -> None:
+        """Stop it, start it again as the same user, and wait until it is ready.
+
+        Raises:
+            ControllerError: It does not stop, or does not start again.
+        """
+        if self._again is None:
+            raise ControllerError(f"controller {self.name}: nobody can start it again")
+        self.stop()
+        self._begin(self._again())
+        self.start(self._timeout)
+
+    def kill(self) -> None:
+        """End a program by SIGKILL, in the middle of what it does; no error follows.
+
+        Raises:
+            ControllerError: It is no program but runs in this process.
+        """
+        work = self._program("killed")
+        self._stopping = True
+        work.kill()
+        self._thread.join(STOP_TIMEOUT)
+
+    def pause(self) -> None:
+        """Let a program stand still, until :meth:`resume`.
+
+        Raises:
+            ControllerError: It is no program but runs in this process.
+        """
+        self._program("paused").pause()
+
+    def resume(self) -> None:
+        """Let a program go on that stands still.
+
+        Raises:
+            ControllerError: It is no program but runs in this process.
+        """
+        self._program("resumed").resume()
+
+    def _program(self, what: str) -> Program:
+        if not isinstance(self._work, Program):
+            raise ControllerError(
+                f"controller {self.name} cannot be {what}, for it runs in the process "
+                "of pytest; programs can, those of exec:"
+            )
+        return self._work
+
+    # --- what it asks the API server ------------------------------------------
+
+    def requests(self) -> list[Request]:
+        """Return what it asked of the API server since it was started, oldest first.
+
+        Raises:
+            ClusterError: The cluster has no audit log.
+        """
+        return requests(self._log_of_requests(), self._began, {self.user})[::-1]
+
+    def wait_idle(self, *, quiet: float = 0.5, timeout: float = 10.0) -> None:
+        """Wait until it has asked nothing of the API server for a while.
+
+        That it renews a Lease does not count.
+
+        Args:
+            quiet: Seconds without a request.
+            timeout: Seconds to wait at most.
+
+        Raises:
+            WaitTimeoutError: It goes on asking; the text shows its last requests.
+            ControllerExitedError: It ended.
+            ClusterError: The cluster has no audit log.
+        """
+        follower = Follower(self._log_of_requests(), self.user)
+        started = last = time.monotonic()
+        seen: deque[Request] = deque(maxlen=5)
+        pause = threading.Event()
+        while (now := time.monotonic()) - last < quiet:
+            if failure := self.failure():
+                raise failure
+            if now - started >= timeout:
+                lines = "\n".join(f"    {request}" for request in seen)
+                raise WaitTimeoutError(
+                    f"controller {self.name} was not idle within {timeout:.1f} s: "
+                    f"never {quiet} s without a request. Its last ones:\n{lines}",
+                    last=None,
+                    elapsed=now - started,
+                )
+            pause.wait(quiet / 20)
+            new = [r for r in follower.read() if r.resource != "leases"]
+            if new:
+                seen += new
+                last = time.monotonic()
+
+    def _log_of_requests(self) -> Path:
+        if self._audit is None:
+            raise ClusterError(
+                f"what controller {self.name} asked of the API server is not known: "
+                "the cluster has no audit log; those of kwok and envtest have one"
+            )
+        return self._audit
 
     def _run(self) -> None:
         try:
@@ -257,61 +388,25 @@ class Controller:
 
 @contextlib.contextmanager
 def running(
-    work: Work, surroundings: Surroundings, *, timeout: float
+    work: Work,
+    surroundings: Surroundings,
+    *,
+    timeout: float,
+    again: Callable[[], Work] | None = None,
 ) -> Iterator[Controller]:
-    """Run a controller under test: ready inside of the context, stopped after it."""
-    controller = Controller(work, surroundings.user)
-    with cluster_environment(surroundings.kubeconfig), _collected_logs(controller):
+    """Run a controller under test: ready inside of the context, stopped after it.
+
+    Args:
+        work: What it does.
+        surroundings: What it is given.
+        timeout: Seconds until it is ready.
+        again: Makes the work anew, for a restart.
+    """
+    controller = Controller(work, surroundings, again)
+    with cluster_environment(surroundings.kubeconfig), collected_logs(controller):
         try:
             controller.start(timeout)
             yield controller
             controller.check()
         finally:
             controller.stop()
-
-
-class _Collector(logging.Handler):
-    """Takes what is logged in other threads than the test's own."""
-
-    def __init__(self, controller: Controller) -> None:
-        super().__init__()
-        self._controller = controller
-        self._test_thread = threading.get_ident()
-        self.setFormatter(
-            logging.Formatter("%(asctime)s %(levelname)-7s %(name)s: %(message)s")
-        )
-
-    def emit(self, record: logging.LogRecord) -> None:
-        if record.thread == self._test_thread:
-            return
-        about = getattr(record, "k8s_ref", None)  # kopf's: the object it handles
-        for line in self.format(record).splitlines():
-            self._controller.write(f"[{about.get('name')}] {line}" if about else line)
-
-
-@contextlib.contextmanager
-def _collected_logs(controller: Controller) -> Iterator[None]:
-    collector = _Collector(controller)
-    root = logging.getLogger()
-    root.addHandler(collector)
-    try:
-        yield
-    finally:
-        root.removeHandler(collector)
-
-
-def _own_traceback(error: BaseException) -> str:
-    """Format a controller's exception without the frames that called it."""
-    told: traceback.TracebackException | None
-    told = whole = traceback.TracebackException.from_exception(error)
-    while told is not None:
-        frames = [f for f in told.stack if not f.filename.startswith(_PACKAGE)]
-        told.stack = traceback.StackSummary.from_list(frames)
-        told = told.__cause__ or told.__context__
-    return "".join(whole.format()).rstrip()
-
-
-def _one_line(error: BaseException) -> str:
-    text = str(error).splitlines()
-    line = f"{type(error).__name__}: {text[0]}" if text else type(error).__name__
-    return f"{line} ({_one_line(error.__cause__)})" if error.__cause__ else line

@@ -102,9 +102,15 @@ class Starter:
             wide=self.wide,
             audit=self.kube.cluster.audit,
         )
-        work = specs.load(spec, surroundings, **options)
+
+        def load() -> Work:
+            return specs.load(spec, surroundings, **options)
+
+        work = load()
         self._stack.callback(self._check_rights, work, user, datetime.now(UTC))
-        running = runner.running(work, surroundings, timeout=self.settings.timeout)
+        running = runner.running(
+            work, surroundings, timeout=self.settings.timeout, again=load
+        )
         try:
             controller = self._stack.enter_context(running)
         except ControllerError as e:

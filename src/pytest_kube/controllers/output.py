@@ -1,0 +1,66 @@
+"""What a controller logs and raises, as people want to read it."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import threading
+import traceback
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from pytest_kube.controllers.runner import Controller
+
+_PACKAGE = str(Path(__file__).parents[1])
+
+
+class _Collector(logging.Handler):
+    """Takes what is logged in other threads than the test's own."""
+
+    def __init__(self, controller: Controller) -> None:
+        super().__init__()
+        self._controller = controller
+        self._test_thread = threading.get_ident()
+        self.setFormatter(
+            logging.Formatter("%(asctime)s %(levelname)-7s %(name)s: %(message)s")
+        )
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if record.thread == self._test_thread:
+            return
+        about = getattr(record, "k8s_ref", None)  # kopf's: the object it handles
+        for line in self.format(record).splitlines():
+            self._controller.write(f"[{about.get('name')}] {line}" if about else line)
+
+
+@contextlib.contextmanager
+def collected_logs(controller: Controller) -> Iterator[None]:
+    """Add what is logged to the output of a controller."""
+    collector = _Collector(controller)
+    root = logging.getLogger()
+    root.addHandler(collector)
+    try:
+        yield
+    finally:
+        root.removeHandler(collector)
+
+
+def own_traceback(error: BaseException) -> str:
+    """Format a controller's exception without the frames that called it."""
+    told: traceback.TracebackException | None
+    told = whole = traceback.TracebackException.from_exception(error)
+    while told is not None:
+        frames = [f for f in told.stack if not f.filename.startswith(_PACKAGE)]
+        told.stack = traceback.StackSummary.from_list(frames)
+        told = told.__cause__ or told.__context__
+    return "".join(whole.format()).rstrip()
+
+
+def one_line(error: BaseException) -> str:
+    """Return an exception and its causes in a line."""
+    text = str(error).splitlines()
+    line = f"{type(error).__name__}: {text[0]}" if text else type(error).__name__
+    return f"{line} ({one_line(error.__cause__)})" if error.__cause__ else line
