@@ -184,7 +184,7 @@ def _plural(name: str) -> str:
 
 
 def _check_names(client: Client, name: str) -> None:
-    for condition in client.request("GET", f"{PATH}/{name}")["status"]["conditions"]:
+    for condition in _conditions(client, name):
         if condition["type"] == "NamesAccepted" and condition["status"] == "False":
             raise ClusterError(f"CRD {name} is not accepted: {condition['message']}")
 
@@ -192,7 +192,7 @@ def _check_names(client: Client, name: str) -> None:
 def _open(client: Client, crd: Mapping[str, Any], *, single: bool) -> None:
     """See to it that the first object can be created at once."""
     path = f"{PATH}/{crd['metadata']['name']}"
-    conditions = client.request("GET", path)["status"]["conditions"]
+    conditions = _conditions(client, crd["metadata"]["name"])
     if single and any(c["lastTransitionTime"] != _LONG_AGO for c in conditions):
         # The API server holds the first create of a kind whose CRD was established
         # less than 2 s ago, for other API servers' sake. There is none.
@@ -206,3 +206,8 @@ def _open(client: Client, crd: Mapping[str, Any], *, single: bool) -> None:
                 f"/apis/{spec['group']}/{version['name']}/{spec['names']['plural']}"
             )
             client.request("GET", served, query={"limit": "1"})
+
+
+def _conditions(client: Client, name: str) -> list[dict[str, Any]]:
+    status = client.request("GET", f"{PATH}/{name}").get("status") or {}
+    return status.get("conditions") or []  # null until somebody has looked at it

@@ -31,6 +31,7 @@ class Request:
         name: Which object; empty for a collection.
         code: The status of the answer.
         message: What the server said to one that it refused.
+        version: Of a write, the uid and the resourceVersion that it was answered with.
         time: When it was answered, in UTC.
     """
 
@@ -43,6 +44,7 @@ class Request:
     code: int
     message: str
     time: datetime
+    version: tuple[str, str] | None = None
 
     def __str__(self) -> str:
         where = "/".join(part for part in (self.namespace, self.name) if part)
@@ -112,6 +114,8 @@ def _parsed(raw: bytes) -> Request | None:
 
 def _request(event: Mapping[str, Any], code: int) -> Request:
     about = event.get("objectRef") or {}
+    metadata = (event.get("responseObject") or {}).get("metadata") or {}
+    uid, version = metadata.get("uid"), metadata.get("resourceVersion")
     names = (about.get("resource"), about.get("subresource"))
     return Request(
         user=(event.get("impersonatedUser") or event["user"])["username"],
@@ -123,4 +127,5 @@ def _request(event: Mapping[str, Any], code: int) -> Request:
         code=code,
         message=event["responseStatus"].get("message", ""),
         time=datetime.fromisoformat(event["stageTimestamp"]),
+        version=(uid, version) if uid and version else None,
     )

@@ -406,12 +406,14 @@ def test_controller_runs_with_the_roles_of_its_service_account(
 
     result = project.run("--kube=envtest")
 
-    result.assert_outcomes(passed=2, warnings=int(not strict), errors=int(strict))
+    # The second warning is of the error that kopf makes of it.
+    result.assert_outcomes(passed=2, warnings=2 * (not strict), errors=int(strict))
     start = "E *ControllerError: " if strict else "  *KubeWarning: "
     result.stdout.fnmatch_lines(
         [
-            f"{start}controller kopf:src/widget_operator.py was refused what it asked "
-            "for as system:serviceaccount:system:operator; what its roles lack:",
+            f"{start}controller kopf:src/widget_operator.py "
+            "(system:serviceaccount:system:operator) was refused what it asked for; "
+            "what its roles lack:",
             "* - apiGroups: [[]example.com]",
             "*   resources: [[]widgets/status]",
             "*   verbs: [[]patch]",
@@ -471,6 +473,66 @@ def test_service_account_that_is_none_is_told(
     result = project.run("--kube=envtest")
 
     result.stdout.fnmatch_lines([f"E *: {expected}"])
+
+
+RESTLESS = """\
+import kopf, threading
+from kubernetes import client, config
+
+@kopf.on.create("widgets")
+def reconcile(name, namespace, patch, **_):
+    if name == "broken":
+        raise kopf.PermanentError("it is broken")
+    patch.status["size"] = 3
+    if name == "restless":
+        api = client.CustomObjectsApi(config.new_client_from_config())
+        for _ in range(40):
+            api.get_namespaced_custom_object(
+                "example.com", "v1", namespace, "widgets", name)
+"""
+
+
+@pytest.mark.parametrize("strict", [False, True])
+def test_what_a_controller_does_unasked_is_told(
+    project: Project, *, strict: bool
+) -> None:
+    """Hot loops, and errors of handlers that the test did not look at."""
+    project.write("src/widget_operator.py", RESTLESS)
+    project.ini(
+        'kube_crds = ["crds"]',
+        'kube_controller = "kopf:src/widget_operator.py"',
+        f"kube_strict = {str(strict).lower()}",
+    )
+    project.test(
+        "def widget(name):\n"
+        "    return {'apiVersion': 'example.com/v1', 'kind': 'Widget',\n"
+        "            'metadata': {'name': name}, 'spec': {'size': 3}}\n"
+        "def test_calm(kube, kube_controller):\n"
+        "    kube.apply(widget('calm'))\n"
+        "    kube.wait_for('widget/calm', 'jsonpath={.status.size}=3')\n"
+        "def test_restless(kube, kube_controller):\n"
+        "    kube.apply(widget('restless'))\n"
+        "    kube.wait_for('widget/restless', 'jsonpath={.status.size}=3')\n"
+        "def test_broken(kube, kube_controller):\n"
+        "    kube.apply(widget('broken'))\n"
+        "    kube.eventually(lambda: 'broken' in kube_controller.summary())\n"
+        "def test_broken_and_known(kube, kube_controller):\n"
+        "    kube.apply(widget('broken'))\n"
+        "    kube.eventually(lambda: kube_controller.errors)\n"
+    )
+
+    result = project.run("--kube=envtest")
+
+    result.assert_outcomes(passed=4, warnings=2 * (not strict), errors=2 * strict)
+    result.stdout.fnmatch_lines(
+        [
+            "*controller kopf:src/widget_operator.py (controller-1) is in a hot loop: get "
+            "widgets test-restless-*/restless, 4* times within a second",
+            "*controller kopf:src/widget_operator.py (controller-1) had 1 handler error "
+            "that the test did not look at; last:",
+            "*it is broken*",
+        ]
+    )
 
 
 def test_unknown_marker_argument_is_a_usage_error(project: Project) -> None:

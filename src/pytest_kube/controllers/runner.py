@@ -119,6 +119,7 @@ class Controller:
         self._again = again
         self._began = datetime.now(UTC)
         self._errors: list[str] = []
+        self._errors_read = 0
         self._output: deque[str] = deque(maxlen=_OUTPUT_LINES)
         self._logs: list[Path] = []
         self._timeout = 0.0
@@ -139,8 +140,16 @@ class Controller:
 
     @property
     def errors(self) -> list[str]:
-        """What its handlers raised without ending it, one text each."""
+        """What its handlers raised without ending it, one text each.
+
+        A test that has looked at them is not warned of them.
+        """
+        self._errors_read = len(self._errors)
         return list(self._errors)
+
+    def unread_errors(self) -> list[str]:
+        """Return the errors that came since the test looked at them."""
+        return self._errors[self._errors_read :]
 
     @property
     def ports(self) -> dict[str, int]:

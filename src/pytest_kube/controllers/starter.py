@@ -6,10 +6,11 @@ import contextlib
 import warnings
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from textwrap import indent
 from typing import TYPE_CHECKING, Any, Self
 
 from pytest_kube import rbac
-from pytest_kube.controllers import runner, specs
+from pytest_kube.controllers import hygiene, runner, specs
 from pytest_kube.errors import (
     ControllerError,
     KubeWarning,
@@ -107,14 +108,19 @@ class Starter:
             return specs.load(spec, surroundings, **options)
 
         work = load()
-        self._stack.callback(self._check_rights, work, user, datetime.now(UTC))
         running = runner.running(
             work, surroundings, timeout=self.settings.timeout, again=load
         )
+        checks = self._stack.enter_context(contextlib.ExitStack())
+        began = datetime.now(UTC)
         try:
             controller = self._stack.enter_context(running)
         except ControllerError as e:
+            if surroundings.audit is not None:
+                asked = requests(surroundings.audit, began, {user})
+                e.args = ("\n  It ".join([str(e), *hygiene.lacking(asked)]),)
             raise e.with_traceback(None) from e.__cause__
+        checks.callback(self._check, controller)  # after it was stopped
         self.kube.controllers.append(controller)
         return controller
 
@@ -139,17 +145,25 @@ class Starter:
             ) from None
         return f"{rbac.SERVICE_ACCOUNT}:{namespace}:{name}", handle.kubeconfig
 
-    def _check_rights(self, work: Work, user: str, since: datetime) -> None:
-        """Tell what its roles did not allow a controller."""
-        audit = self.kube.cluster.audit
-        lacking = rbac.missing(requests(audit, since, {user})) if audit else []
-        if not lacking:
-            return
-        headline = (
-            f"controller {work.name} was refused what it asked for as {user}; what its "
-            "roles lack:"
+    def _check(self, controller: Controller) -> None:
+        """Tell what a controller did that no test asks about, now that it ended."""
+        found = (
+            []
+            if self.kube.cluster.audit is None
+            else hygiene.findings(controller.requests())
         )
-        text = "\n".join([headline, *rbac.as_yaml(lacking)])
+        if errors := controller.unread_errors():
+            many = "s" if len(errors) > 1 else ""
+            found.append(
+                f"had {len(errors)} handler error{many} that the test did not look at; "
+                "last:"
+                f"\n{indent(errors[-1].rstrip(), '    ')}"
+            )
+        if not found:
+            return
+        who = f"controller {controller.name} ({controller.user})"
+        texts = [f"{who} {text}" for text in found]
         if self.settings.strict:
-            raise ControllerError(text)
-        warnings.warn(text, KubeWarning, stacklevel=1)
+            raise ControllerError("\n".join(texts))
+        for text in texts:
+            warnings.warn(text, KubeWarning, stacklevel=1)
