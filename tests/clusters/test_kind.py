@@ -369,7 +369,7 @@ def test_example_passes_on_kind_unchanged(memcached_image: str, tmp_path: Path) 
     )
 
     assert run.returncode == 0, run.stdout + run.stderr
-    assert "9 passed" in run.stdout
+    assert "12 passed" in run.stdout
 
 
 @pytest.mark.timeout(120)
