@@ -20,6 +20,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import controllers
 import scale
 import starts
 import state
@@ -46,6 +47,7 @@ ROWS: dict[str, Callable[[Bench], Iterator[Figure]]] = {
     "rollback": scale.rollback,
     "plugin": state.plugin,
     "handle": waiting.handle,
+    "controllers": controllers.controllers,
 }
 
 

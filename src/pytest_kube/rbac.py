@@ -20,6 +20,7 @@ _ROLES = "/apis/rbac.authorization.k8s.io/v1"
 _REFUSED = re.compile(r'cannot \S+ (resource "|path ")')
 """How the API server says that no role allows it; a quota says something else."""
 
+_CREATED = 201
 _FORBIDDEN = 403
 
 
@@ -75,7 +76,12 @@ def report(client: Client, user: str, asked: Collection[Request]) -> RBACReport:
         user: Whose name it is for the API server.
         asked: Its requests.
     """
-    used = {_right(request) for request in asked if not _is_refused(request)}
+    used = {
+        right
+        for request in asked
+        if not _is_refused(request)
+        for right in _needed(request)
+    }
     unused = {
         right
         for right in _granted(client, user)
@@ -115,6 +121,13 @@ def as_yaml(found: Iterable[dict[str, list[str]]]) -> list[str]:
 
 def _right(request: Request) -> Right:
     return Right(request.group, request.resource, request.verb)
+
+
+def _needed(request: Request) -> Iterator[Right]:
+    """Yield the rights without which it would have been refused."""
+    yield _right(request)
+    if request.code == _CREATED and request.verb != "create":
+        yield _right(request)._replace(verb="create")  # as server-side apply may
 
 
 def _is_refused(request: Request) -> bool:
