@@ -30,8 +30,9 @@ def reconcile(**_):
     pass
 """
 CYCLES = 200
+GO = Path(__file__).parents[1] / "examples" / "go"
 MANAGER = os.environ.get("BENCH_MANAGER", "")
-"""A program that was built before: the one of examples/go."""
+"""The program of examples/go, which was built before."""
 
 
 def controllers(bench: Bench) -> Iterator[Figure]:
@@ -53,6 +54,7 @@ def controllers(bench: Bench) -> Iterator[Figure]:
             "def with stop": partial(load, _function, where),
         }
         if MANAGER:
+            ours.install_crds([GO / "config" / "crd"])
             shapes["examples/go"] = partial(load, [MANAGER], where)
         for name, make in shapes.items():
             readies, stops = _cycles(make, where, max(bench.runs, 5))
