@@ -17,8 +17,9 @@ SERVICE_ACCOUNT = "system:serviceaccount"
 ANY = "*"
 
 _ROLES = "/apis/rbac.authorization.k8s.io/v1"
-_REFUSED = re.compile(r'cannot \S+ (resource "|path ")')
-"""How the API server says that no role allows it; a quota says something else."""
+_REFUSED = re.compile(r'cannot (\S+) resource "([^"]*)" in API group "([^"]*)"')
+"""How the API server says that no role allows it; a quota says something else. The verb
+is that of the right: what is applied may have to be created."""
 
 _CREATED = 201
 _FORBIDDEN = 403
@@ -92,7 +93,8 @@ def report(client: Client, user: str, asked: Collection[Request]) -> RBACReport:
 
 def missing(asked: Iterable[Request]) -> list[dict[str, list[str]]]:
     """Return the rules that would allow what was refused."""
-    return rules({_right(request) for request in asked if _is_refused(request)})
+    found = (_REFUSED.search(r.message) for r in asked if _is_refused(r))
+    return rules({Right(m[3], m[2], m[1]) for m in found if m})
 
 
 def rules(rights: Iterable[Right]) -> list[dict[str, list[str]]]:

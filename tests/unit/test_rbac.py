@@ -13,7 +13,7 @@ from pytest_kube.requests_log import Request
 def request(verb: str, resource: str, group: str = "", code: int = 200) -> Request:
     message = ""
     if code == 403:
-        message = f'x is forbidden: User "me" cannot {verb} resource "{resource}" in …'
+        message = f'cannot {verb} resource "{resource}" in API group "{group}" in the …'
     now = datetime.now(UTC)
     return Request("me", verb, group, resource, "default", "", code, message, now)
 
@@ -37,6 +37,17 @@ def test_what_was_refused_is_put_into_few_rules() -> None:
         "- apiGroups: [example.com]",
         "  resources: [widgets/status]",
         "  verbs: [patch]",
+    ]
+
+
+def test_what_is_applied_may_have_to_be_created() -> None:
+    """The server's text says which right is missing, not the request."""
+    applied = request("patch", "configmaps", code=403)
+    text = 'User "me" cannot create resource "configmaps" in API group "" in the …'
+    object.__setattr__(applied, "message", text)
+
+    assert missing([applied]) == [
+        {"apiGroups": [""], "resources": ["configmaps"], "verbs": ["create"]}
     ]
 
 

@@ -777,9 +777,9 @@ def test_program_stands_still_while_it_is_paused(programs: Surroundings) -> None
     with running(work, programs, timeout=2) as controller:
         pid = work._process.pid  # type: ignore[attr-defined]
         controller.pause()
-        until(lambda: state(pid) == "T")
+        until(lambda: state(pid) == "T", seconds=10)
         controller.resume()
-        until(lambda: state(pid) != "T")
+        until(lambda: state(pid) != "T", seconds=10)
         controller.pause()
 
     assert not is_running(pid)

@@ -1,4 +1,3 @@
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -132,12 +131,7 @@ def test_is_in_the_inventory_while_it_exists(kube: Kube) -> None:
     assert kube.find(entry, namespace=INVENTORY) is None
 
 
-def test_catches_up_after_a_restart(
-    kube: Kube,
-    kube_controller: Controller,
-    run_controller: Callable[..., Controller],
-    pytestconfig: pytest.Config,
-) -> None:
+def test_catches_up_after_a_restart(kube: Kube, kube_controller: Controller) -> None:
     """What was changed, created and deleted while no controller ran is not lost."""
     kube.apply([manifest("changed", size=1), manifest("deleted", size=1)])
     kube.wait_for("deployment/changed", "create")
@@ -147,7 +141,7 @@ def test_catches_up_after_a_restart(
     kube.patch("memcached/changed", {"spec": {"size": 3}})
     kube.create(manifest("created", size=2))
     kube.delete("memcached/deleted", wait=False)
-    run_controller(pytestconfig.getini("kube_controller"))
+    kube_controller.restart()
 
     kube.wait_for("deployment/changed", field("spec.replicas", 3))
     kube.wait_for("deployment/created", field("spec.replicas", 2))
