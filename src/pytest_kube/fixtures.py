@@ -111,7 +111,8 @@ def run_controller(
 ) -> Iterator[Callable[..., Controller]]:
     """Start controllers: ``run_controller(spec, **options)`` returns when it is ready.
 
-    *spec* is a function (``async def``, or one with a parameter ``stop``), or
+    *spec* is a function (``async def``, or one with a parameter ``stop``), an object
+    with ``start()`` and ``stop()``, or
     ``"kopf:FILE.py"``, ``"kopf:package.module"``, ``"package.module:callable"``,
     ``"exec:PROGRAM ARGUMENTS"``, also as a list of words. Options are further arguments
     of the function or of ``kopf.operator``; for a program, ``env`` and ``ready``:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import os
 import signal
@@ -100,7 +101,8 @@ def test_wrong_specification_lists_the_forms(
         f"{spec!r} names no controller. It is one of:\n"
         "  kopf:src/operator.py        a kopf operator by file\n"
         "  kopf:package.module         a kopf operator by module\n"
-        "  package.module:callable     a function, async or with a stop event\n"
+        "  package.module:callable     a function, async or with a stop event,\n"
+        "                              or an object with start() and stop()\n"
         "  exec:./bin/manager --flag   a program"
     )
 
@@ -144,14 +146,14 @@ def test_missing_function_lists_those_there_are(
 def test_unknown_parameters_are_named(surroundings: Surroundings) -> None:
     """What a function can have by name is listed."""
 
-    def reconcile(stop: Any, client: Any, *, size: int, depth: int = 1) -> None:
+    def reconcile(stop: Any, queue: Any, *, size: int, depth: int = 1) -> None:
         """Never called."""
 
     name = reconcile.__qualname__
     assert message(reconcile, surroundings) == (
-        f"controller {name}(stop: 'Any', client: 'Any', *, size: 'int', "
-        "depth: 'int' = 1) -> 'None': nothing gives it client, size. By name it can "
-        "have kubeconfig, namespace, stop, ready; run_controller(function, "
+        f"controller {name}(stop: 'Any', queue: 'Any', *, size: 'int', "
+        "depth: 'int' = 1) -> 'None': nothing gives it queue, size. By name it can "
+        "have kubeconfig, namespace, client, stop, ready; run_controller(function, "
         "name=value) gives it more"
     )
 
@@ -732,6 +734,103 @@ def test_program_may_be_a_list_with_environment_and_ports(
         ]
 
 
+class Manager:
+    """A controller as a class: start() returns, or not."""
+
+    def __init__(self, *, blocks: bool) -> None:
+        self.blocks = blocks
+        self.kubeconfig = ""
+        self.stopped = threading.Event()
+
+    def start(self) -> None:
+        self.kubeconfig = os.environ["KUBECONFIG"]
+        if self.blocks:
+            self.stopped.wait()
+
+    def stop(self) -> None:
+        self.stopped.set()
+
+
+@pytest.mark.parametrize("blocks", [False, True])
+def test_object_is_started_and_stopped(
+    surroundings: Surroundings, *, blocks: bool
+) -> None:
+    """Also one whose start() goes on until it is stopped."""
+    manager = Manager(blocks=blocks)
+
+    with run(manager, surroundings) as controller:
+        assert controller.name == "Manager"
+        assert manager.kubeconfig == str(surroundings.kubeconfig)
+        assert not manager.stopped.is_set()
+
+    assert manager.stopped.is_set()
+    assert controller.failure() is None
+
+
+def test_context_manager_is_entered_and_left(surroundings: Surroundings) -> None:
+    """It is ready when it was entered."""
+    seen: list[str] = []
+
+    class Manager:
+        def __enter__(self) -> None:
+            seen.append("entered")
+
+        def __exit__(self, *_: object) -> None:
+            seen.append("left")
+
+    with run(Manager(), surroundings):
+        assert seen == ["entered"]
+
+    assert seen == ["entered", "left"]
+
+
+def test_object_that_fails_to_start_is_told(surroundings: Surroundings) -> None:
+    """With its own error."""
+
+    class Broken(Manager):
+        def start(self) -> None:
+            raise LookupError("no such table")
+
+    with (
+        pytest.raises(ControllerExitedError, match="LookupError: no such table"),
+        run(Broken(blocks=False), surroundings),
+    ):
+        pass
+
+
+def test_what_is_neither_function_nor_object_is_told(
+    surroundings: Surroundings,
+) -> None:
+    """A number, for example; and an object takes no options."""
+    with pytest.raises(
+        ControllerError, match="^3 is no controller: neither a function"
+    ):
+        load(3, surroundings)
+    with pytest.raises(ControllerError, match="an object takes no options, got size"):
+        load(Manager(blocks=False), surroundings, size=3)
+
+
+def test_function_is_given_an_official_client(
+    surroundings: Surroundings, tmp_path: Path
+) -> None:
+    """Configured for the cluster, by the name of its parameter."""
+    config = {
+        "current-context": "x",
+        "contexts": [{"name": "x", "context": {"cluster": "x", "user": "x"}}],
+        "clusters": [{"name": "x", "cluster": {"server": "http://127.0.0.1:7"}}],
+        "users": [{"name": "x", "user": {}}],
+    }
+    surroundings.kubeconfig.write_text(json.dumps(config))
+    hosts = []
+
+    def reconcile(client: Any, stop: threading.Event) -> None:
+        hosts.append(client.configuration.host)
+        stop.wait()
+
+    with run(reconcile, surroundings):
+        assert until(lambda: hosts) == ["http://127.0.0.1:7"]
+
+
 def test_program_can_be_killed_and_started_again(programs: Surroundings) -> None:
     """That it ended is no failure then; its output goes on."""
     write_program(programs.folder, "trap '' TERM; echo $$; while :; do sleep 60; done")
@@ -766,10 +865,8 @@ def test_program_that_does_not_come_back_is_told(programs: Surroundings) -> None
 
 def test_program_stands_still_while_it_is_paused(programs: Surroundings) -> None:
     """And can be stopped nevertheless."""
-    write_program(
-        programs.folder, "trap 'exit 0' TERM; while :; do echo; sleep 0; done"
-    )
-    work = load("exec:bin/manager", programs, ready="log:.*")
+    write_program(programs.folder, "echo started; exec sleep 60")
+    work = load("exec:bin/manager", programs, ready="log:started")
 
     def state(pid: int) -> str:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][0]

@@ -1,4 +1,4 @@
-"""Controllers that are functions: ``async def``, or with a stop event."""
+"""Controllers that are functions, async or with a stop event, and objects."""
 
 from __future__ import annotations
 
@@ -19,15 +19,20 @@ if TYPE_CHECKING:
 
 __tracebackhide__ = hide_frames
 
-GIVEN = ("kubeconfig", "namespace", "stop", "ready")
-"""What a function is given, if it has a parameter of that name."""
+GIVEN = ("kubeconfig", "namespace", "client", "stop", "ready")
+"""What a function is given, if it has a parameter of that name; ``client`` is an
+``ApiClient`` of the official client."""
 
 
-def imported(module_name: str, attribute: str) -> Callable[..., Any]:
+BLOCKS = 0.5
+"""Seconds after which a ``start()`` that has not returned counts as one that runs."""
+
+
+def imported(module_name: str, attribute: str) -> Any:
     """Import ``module:attribute``.
 
     Raises:
-        ControllerError: It cannot be imported, or is no function.
+        ControllerError: It cannot be imported, or is nothing that can be run.
     """
     try:
         module = importlib.import_module(module_name)
@@ -37,13 +42,21 @@ def imported(module_name: str, attribute: str) -> Callable[..., Any]:
             f"{type(e).__name__}: {e}. Is its folder on sys.path (ini pythonpath)?"
         ) from e
     found = getattr(module, attribute, None)
-    if not callable(found):
+    if not (callable(found) or is_object(found)):
         there = [n for n, v in vars(module).items() if callable(v) and n[0] != "_"]
         raise ControllerError(
             f"controller {module_name}:{attribute}: {module.__file__} has no function "
             f"{attribute!r}; it has: {', '.join(there) or 'none'}"
         )
-    return found  # type: ignore[no-any-return]
+    return found
+
+
+def is_object(found: object) -> bool:
+    """Tell whether it is an object that can be started and stopped, or entered."""
+    if isinstance(found, type):
+        return False
+    pairs = (("start", "stop"), ("__enter__", "__exit__"))
+    return any(all(callable(getattr(found, n, None)) for n in pair) for pair in pairs)
 
 
 def work(
@@ -71,11 +84,13 @@ def work(
             f"{', '.join(unknown)}. By name it can have {', '.join(GIVEN)}; "
             "run_controller(function, name=value) gives it more"
         )
-    given = {
-        "kubeconfig": str(surroundings.kubeconfig),
-        "namespace": surroundings.namespace,
+    given: dict[str, Callable[[], Any]] = {
+        "kubeconfig": lambda: str(surroundings.kubeconfig),
+        "namespace": lambda: surroundings.namespace,
+        "client": lambda: _official(surroundings),
     }
-    arguments = {k: v for k, v in given.items() if k in parameters} | dict(options)
+    wanted = given.keys() & parameters.keys() - options.keys()
+    arguments = {name: given[name]() for name in wanted} | dict(options)
     takes = {p for p in ("stop", "ready") if p in parameters} - set(options)
     if inspect.iscoroutinefunction(function):
         return AsyncWork(name, function, arguments, takes)
@@ -86,6 +101,57 @@ def work(
             "one it could never be stopped"
         )
     return ThreadWork(name, function, arguments, takes)
+
+
+def _official(surroundings: Surroundings) -> Any:
+    from kubernetes import config
+
+    return config.new_client_from_config(config_file=str(surroundings.kubeconfig))
+
+
+class ObjectWork:
+    """An object with start() and stop(), or a context manager.
+
+    It is ready when ``start()``, or entering it, returns; a ``start()`` that does not
+    return is told to end by ``stop()``, and is ready at once.
+    """
+
+    def __init__(self, target: Any, options: Mapping[str, Any]) -> None:
+        self.name = type(target).__qualname__
+        if options:
+            raise ControllerError(
+                f"controller {self.name}: an object takes no options, got "
+                f"{', '.join(options)}; give them to it when it is made"
+            )
+        self._target = target
+        self._stop = threading.Event()
+
+    def run(self, controller: Controller) -> None:
+        """Start it, and wait until it is to stop."""
+        if not hasattr(self._target, "start"):
+            with self._target:
+                controller.ready()
+                self._stop.wait()
+            return
+        blocked = threading.Timer(BLOCKS, controller.ready)
+        blocked.daemon = True
+        blocked.start()
+        try:
+            self._target.start()
+        finally:
+            blocked.cancel()
+        controller.ready()
+        self._stop.wait()
+
+    def stop(self) -> None:
+        """Tell it."""
+        self._stop.set()
+        if hasattr(self._target, "start"):
+            self._target.stop()
+
+    def waiting_for(self) -> str:
+        """Say that it has not started."""
+        return "it has not started yet"
 
 
 @dataclass

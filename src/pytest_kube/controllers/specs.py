@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from pytest_kube.controllers import callables, executables
 from pytest_kube.errors import ControllerError, hide_frames
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
     from pytest_kube.controllers.runner import Surroundings, Work
 
@@ -16,7 +17,7 @@ __tracebackhide__ = hide_frames
 
 
 def load(
-    spec: str | Sequence[str] | Callable[..., Any],
+    spec: str | Sequence[str] | Callable[..., Any] | object,
     surroundings: Surroundings,
     **options: Any,
 ) -> Work:
@@ -25,7 +26,7 @@ def load(
     Args:
         spec: ``kopf:FILE.py``, ``kopf:package.module``, ``package.module:callable``,
             ``exec:PROGRAM ARGUMENTS``, a list of a program and its arguments, or a
-            function.
+            function, or an object with ``start()`` and ``stop()`` or a context manager.
         surroundings: What it is given.
         options: For kopf, arguments of ``kopf.operator``; for functions, further
             keyword arguments; for programs, ``ready`` and ``env``.
@@ -34,8 +35,8 @@ def load(
         ControllerError: The specification is wrong, or what it names cannot be
             imported or found; the cause is the controller's own exception.
     """
-    if callable(spec):
-        return callables.work(spec, surroundings, options)
+    if not isinstance(spec, str | Sequence):
+        return _python(spec, surroundings, options)
     if not isinstance(spec, str):
         return executables.ExecutableWork(spec, surroundings, options)
     kind, colon, rest = spec.partition(":")
@@ -46,11 +47,23 @@ def load(
     if kind == "exec" and rest:
         return executables.ExecutableWork(rest, surroundings, options)
     if colon and rest.isidentifier():
-        return callables.work(callables.imported(kind, rest), surroundings, options)
+        return _python(callables.imported(kind, rest), surroundings, options)
     raise ControllerError(
         f"{spec!r} names no controller. It is one of:\n"
         "  kopf:src/operator.py        a kopf operator by file\n"
         "  kopf:package.module         a kopf operator by module\n"
-        "  package.module:callable     a function, async or with a stop event\n"
+        "  package.module:callable     a function, async or with a stop event,\n"
+        "                              or an object with start() and stop()\n"
         "  exec:./bin/manager --flag   a program"
     )
+
+
+def _python(target: Any, surroundings: Surroundings, options: dict[str, Any]) -> Work:
+    if callables.is_object(target):
+        return callables.ObjectWork(target, options)
+    if not callable(target):
+        raise ControllerError(
+            f"{target!r} is no controller: neither a function nor an object with "
+            "start() and stop(), nor a context manager"
+        )
+    return callables.work(target, surroundings, options)
