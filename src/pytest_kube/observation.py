@@ -148,7 +148,6 @@ class Observation:
             ControllerExitedError: A controller under test ended.
         """
         self._check_controllers()
-        thread = None
         try:
             version = ""
             try:
