@@ -48,6 +48,11 @@ class Resource:
         """Return ``plural.group``, what CRDs are named by; core: the plural."""
         return f"{self.plural}.{self.group}" if self.group else self.plural
 
+    def whole(self, items: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+        """Return the items of a list with the kind, which the list has once for all."""
+        common = {"apiVersion": self.api_version, "kind": self.kind}
+        return [{**common, **item} for item in items]
+
     def path(
         self, namespace: str | None = None, name: str = "", subresource: str = ""
     ) -> str:

@@ -269,8 +269,6 @@ class Observation:
     def _list(self, **how: float) -> tuple[list[dict[str, Any]], str]:
         resource = self.target.resource
         selector = self.target.selector
-        # Items of a list come without the kind that the list has once for all.
-        common = {"apiVersion": resource.api_version, "kind": resource.kind}
         with self._understood():
             items, version = self.client.list(
                 self.target.path,
@@ -278,7 +276,7 @@ class Observation:
                 fields=selector.get("fieldSelector", ""),
                 **how,
             )
-            whole = [{**common, **item} for item in items]
+            whole = resource.whole(items)
             return [item for item in whole if self._is_meant(item)], version
 
     def _follow_watch(self, version: str) -> str:

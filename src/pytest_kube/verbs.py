@@ -417,9 +417,7 @@ class Verbs:
         items = self._client.list(
             resource.path(where), labels=labels, fields=fields
         ).items
-        # Items of a list come without the kind that the list has once for all.
-        common = {"apiVersion": resource.api_version, "kind": resource.kind}
-        return [Object({**common, **item}) for item in items]
+        return [Object(item) for item in resource.whole(items)]
 
 
 def _check_name(obj: Mapping[str, Any]) -> str:

@@ -78,7 +78,7 @@ class Waits(Verbs):
             allowed = ", ".join(get_args(Propagation))
             raise ValueError(f"propagation={propagation!r}: allowed are {allowed}")
         options: dict[str, Any] = {"propagationPolicy": propagation}
-        known = ref.get("metadata", {}).get("uid") if isinstance(ref, Mapping) else None
+        known = _uid(ref)
         if known:
             options["preconditions"] = {"uid": known}
         if grace is not None:
@@ -145,9 +145,8 @@ class Waits(Verbs):
         wanted = conditions.as_condition(condition)
         failing = None if unless is None else conditions.as_condition(unless)
         observation = self._observe(ref, timeout, namespace)
-        uid = ref.get("metadata", {}).get("uid") if isinstance(ref, Mapping) else None
         obj = seen = None
-        with closing(observation.versions(uid)) as versions:
+        with closing(observation.versions(_uid(ref))) as versions:
             for change in versions:
                 obj = change.after
                 seen = obj or change.before or seen
@@ -421,6 +420,11 @@ class Waits(Verbs):
 
     def _explain(self, observation: Observation, wanted: Condition) -> Explanation:
         return Explanation(self.cluster, observation, wanted)
+
+
+def _uid(ref: Ref) -> str | None:
+    """Return which object is meant, where the ref is one that was read."""
+    return ref.get("metadata", {}).get("uid") if isinstance(ref, Mapping) else None
 
 
 def _holds(

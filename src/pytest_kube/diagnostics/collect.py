@@ -101,8 +101,7 @@ def _look(kube: Kube) -> _Evidence:
         except KubeError as e:
             evidence.problems.append(str(e).splitlines()[0])
             continue
-        common = {"apiVersion": resource.api_version, "kind": resource.kind}
-        found = [{**common, **item} for item in answer["items"]]
+        found = resource.whole(answer["items"])
         target = evidence.events if resource.kind == "Event" else evidence.objects
         target += found
         if (answer.get("metadata") or {}).get("continue"):
