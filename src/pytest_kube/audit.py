@@ -17,6 +17,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, BinaryIO
 
+from pytest_kube.reports import at
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
@@ -138,8 +140,8 @@ class AuditLog:
     ) -> list[_Line]:
         """Return the lines of requests that may have made a revision."""
         obj = after or before or {}
-        uid = _at(obj, "metadata", "uid")
-        target = (_at(obj, "metadata", "namespace"), _at(obj, "metadata", "name"))
+        uid = at(obj, "metadata", "uid")
+        target = (at(obj, "metadata", "namespace"), at(obj, "metadata", "name"))
         # Whoever was answered with it, or with a later one, has seen it made. Whoever
         # asked after that had no part in it.
         made_by = self._made_by[bisect.bisect_left(self._revisions, revision)]
@@ -157,8 +159,8 @@ class AuditLog:
             return _removing(exact, about, before)
         if _marks(before) != _marks(after):
             return _marking(exact, about, after, revision)
-        node = _at(after, "spec", "nodeName")
-        if node and not _at(before, "spec", "nodeName"):
+        node = at(after, "spec", "nodeName")
+        if node and not at(before, "spec", "nodeName"):
             return [line for line in about if line.node == node]
         # Answered with the revision that it knew, a request changed nothing.
         changing = [line for line in exact if line.known != str(revision)]
@@ -207,7 +209,7 @@ def _removing(
     if answered := [line for line in exact if line.verb == "delete"]:
         return answered
     # What has finalizers goes when the last of them goes, not when it is deleted.
-    held = bool(_at(before, "metadata", "finalizers"))
+    held = bool(at(before, "metadata", "finalizers"))
     return [
         line
         for line in about
@@ -225,8 +227,8 @@ def _marking(
     deleting = [
         line for line in about if line.deletes and not 0 < line.revision < revision
     ]
-    usual = _at(after, "spec", "terminationGracePeriodSeconds") or 0
-    granted = _at(after, "metadata", "deletionGracePeriodSeconds")
+    usual = at(after, "spec", "terminationGracePeriodSeconds") or 0
+    granted = at(after, "metadata", "deletionGracePeriodSeconds")
     fitting = [
         line
         for line in deleting
@@ -237,8 +239,8 @@ def _marking(
 
 def _marks(obj: Mapping[str, Any]) -> tuple[Any, Any]:
     return (
-        _at(obj, "metadata", "deletionTimestamp"),
-        _at(obj, "metadata", "deletionGracePeriodSeconds"),
+        at(obj, "metadata", "deletionTimestamp"),
+        at(obj, "metadata", "deletionGracePeriodSeconds"),
     )
 
 
@@ -307,7 +309,7 @@ def _parsed(event: dict[str, Any]) -> _Line | None:
     metadata = answer.get("metadata") or {}
     items = answer.get("items") if event["verb"] == "deletecollection" else None
     uids = [item["metadata"]["uid"] for item in items or ()]
-    uids += [metadata.get("uid"), _at(answer, "details", "uid"), about.get("uid")]
+    uids += [metadata.get("uid"), at(answer, "details", "uid"), about.get("uid")]
     return _Line(
         user=(event.get("impersonatedUser") or event["user"])["username"],
         verb=event["verb"],
@@ -318,7 +320,7 @@ def _parsed(event: dict[str, Any]) -> _Line | None:
         # A list has one, too, which is not that of an object.
         revision=int(metadata["resourceVersion"]) if metadata.get("uid") else 0,
         known=about.get("resourceVersion")
-        or _at(asked, "metadata", "resourceVersion")
+        or at(asked, "metadata", "resourceVersion")
         or "",
         uids=frozenset(uid for uid in uids if uid),
         target=(about.get("namespace"), about.get("name")),
@@ -334,11 +336,5 @@ def _let_go(obj: Mapping[str, Any]) -> bool:
     return bool(metadata.get("deletionTimestamp")) and not (
         metadata.get("finalizers")
         or metadata.get("deletionGracePeriodSeconds")
-        or (obj.get("kind") == "Namespace" and _at(obj, "spec", "finalizers"))
+        or (obj.get("kind") == "Namespace" and at(obj, "spec", "finalizers"))
     )
-
-
-def _at(value: Any, *names: str) -> Any:
-    for name in names:
-        value = value.get(name) if isinstance(value, dict) else None
-    return value

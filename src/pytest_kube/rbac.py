@@ -80,7 +80,7 @@ def report(client: Client, user: str, asked: Collection[Request]) -> RBACReport:
     used = {
         right
         for request in asked
-        if not _is_refused(request)
+        if not _lacking(request)
         for right in _needed(request)
     }
     unused = {
@@ -93,8 +93,7 @@ def report(client: Client, user: str, asked: Collection[Request]) -> RBACReport:
 
 def missing(asked: Iterable[Request]) -> list[dict[str, list[str]]]:
     """Return the rules that would allow what was refused."""
-    found = (_REFUSED.search(r.message) for r in asked if _is_refused(r))
-    return rules({Right(m[3], m[2], m[1]) for m in found if m})
+    return rules({right for request in asked if (right := _lacking(request))})
 
 
 def rules(rights: Iterable[Right]) -> list[dict[str, list[str]]]:
@@ -132,8 +131,10 @@ def _needed(request: Request) -> Iterator[Right]:
         yield _right(request)._replace(verb="create")  # as server-side apply may
 
 
-def _is_refused(request: Request) -> bool:
-    return request.code == _FORBIDDEN and bool(_REFUSED.search(request.message))
+def _lacking(request: Request) -> Right | None:
+    """Return the right for whose lack it was refused, if that is why it was."""
+    found = request.code == _FORBIDDEN and _REFUSED.search(request.message)
+    return Right(found[3], found[2], found[1]) if found else None
 
 
 def _granted(client: Client, user: str) -> Iterator[Right]:

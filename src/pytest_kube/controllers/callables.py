@@ -23,7 +23,6 @@ GIVEN = ("kubeconfig", "namespace", "client", "stop", "ready")
 """What a function is given, if it has a parameter of that name; ``client`` is an
 ``ApiClient`` of the official client."""
 
-
 BLOCKS = 0.5
 """Seconds after which a ``start()`` that has not returned counts as one that runs."""
 
@@ -112,8 +111,8 @@ def _official(surroundings: Surroundings) -> Any:
 class ObjectWork:
     """An object with start() and stop(), or a context manager.
 
-    It is ready when ``start()``, or entering it, returns; a ``start()`` that does not
-    return is told to end by ``stop()``, and is ready at once.
+    It is ready when ``start()``, or entering it, returns; one whose ``start()`` goes on
+    until ``stop()`` is ready after a moment.
     """
 
     def __init__(self, target: Any, options: Mapping[str, Any]) -> None:
