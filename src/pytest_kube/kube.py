@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import secrets
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -68,7 +67,7 @@ class Kube(Pods):
             raise ValueError(
                 "as_user('') names nobody: the requests would be the administrator's"
             )
-        target = self._kubeconfig_of(name)
+        target = kubeconfig.new_path(self.cluster.guardian.directory, name)
         return self._as(kubeconfig.impersonating(self.kubeconfig, name, groups, target))
 
     def as_service_account(self, name: str, *, namespace: str | None = None) -> Kube:
@@ -90,13 +89,10 @@ class Kube(Pods):
                 "spec": {"expirationSeconds": 3600},
             }
         )["status"]["token"]
-        target = self._kubeconfig_of(f"{where}-{name}")
+        target = kubeconfig.new_path(
+            self.cluster.guardian.directory, f"{where}-{name}"
+        )
         return self._as(kubeconfig.with_token(self.kubeconfig, token, target))
-
-    def _kubeconfig_of(self, name: str) -> Path:
-        slug = re.sub(r"[^a-zA-Z0-9.-]+", "-", name)
-        name = f"{slug}-{secrets.token_hex(4)}.json"
-        return self.cluster.guardian.directory / "kubeconfigs" / name
 
     def _as(self, path: Path) -> Kube:
         cluster = replace(self.cluster, client=Client.from_kubeconfig(path))

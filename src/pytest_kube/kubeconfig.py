@@ -5,15 +5,19 @@ from __future__ import annotations
 import base64
 import json
 import os
+import re
+import secrets
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
+from urllib.parse import urlsplit
 
 from pytest_kube.errors import ClusterError, hide_frames
 
 if TYPE_CHECKING:
     import ssl
     from collections.abc import Mapping, Sequence
+    from urllib.parse import SplitResult
 
 __tracebackhide__ = hide_frames
 
@@ -25,6 +29,12 @@ class KeyPair(NamedTuple):
 
     certificate: bytes
     key: bytes
+
+
+def new_path(folder: Path, user: str) -> Path:
+    """Return where in the folder of a run a kubeconfig of *user* can be written."""
+    slug = re.sub(r"[^a-zA-Z0-9.-]+", "-", user)
+    return folder / "kubeconfigs" / f"{slug}-{secrets.token_hex(4)}.json"
 
 
 def write(path: Path, *, server: str, ca: bytes, user: str, pair: KeyPair) -> Path:
@@ -101,6 +111,25 @@ def with_token(source: Path, token: str, target: Path) -> Path:
     return target
 
 
+def through(source: Path, server: str, target: Path) -> Path:
+    """Copy a kubeconfig so that its server is reached by another URL."""
+    config = _load(source)
+    for entry in config["clusters"]:
+        entry["cluster"]["server"] = server
+    _write_private(target, config)
+    return target
+
+
+def server_of(path: Path) -> SplitResult:
+    """Return the server's URL of a kubeconfig's current context.
+
+    Raises:
+        ClusterError: It has none.
+    """
+    cluster, _ = _current(path)
+    return urlsplit(_server(cluster, path))
+
+
 def credentials(
     path: Path,
 ) -> tuple[str, ssl.SSLContext, list[tuple[str, str]]]:
@@ -114,9 +143,7 @@ def credentials(
         tls = _tls_context(cluster, user, path.parent)
     except (OSError, ValueError) as e:
         raise ClusterError(f"kubeconfig {path}: unusable credentials: {e}") from e
-    if not cluster.get("server"):
-        raise ClusterError(f"kubeconfig {path}: its cluster has no server")
-    return cluster["server"].rstrip("/"), tls, headers
+    return _server(cluster, path), tls, headers
 
 
 def _load(path: Path) -> dict[str, Any]:
@@ -153,6 +180,12 @@ def _current(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
         _named(config, "clusters", chosen.get("cluster", ""), "cluster", path),
         _named(config, "users", chosen.get("user", ""), "user", path),
     )
+
+
+def _server(cluster: Mapping[str, Any], path: Path) -> str:
+    if not (server := cluster.get("server")):
+        raise ClusterError(f"kubeconfig {path}: its cluster has no server")
+    return str(server).rstrip("/")
 
 
 def _named(

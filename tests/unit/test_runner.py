@@ -885,17 +885,17 @@ def test_program_stands_still_while_it_is_paused(programs: Surroundings) -> None
 @pytest.mark.parametrize(
     ("method", "what"), [("kill", "killed"), ("pause", "paused"), ("resume", "resumed")]
 )
-def test_what_runs_in_this_process_has_no_signals(
+def test_what_cannot_be_cut_off_is_not_killed_in_this_process(
     surroundings: Surroundings, method: str, what: str
 ) -> None:
-    """The text says what has."""
+    """The text says what can be."""
 
     def reconcile(stop: threading.Event) -> None:
         stop.wait()
 
     with (
         run(reconcile, surroundings) as controller,
-        pytest.raises(ControllerError, match=f"cannot be {what}, for it runs in the"),
+        pytest.raises(ControllerError, match=f"cannot be {what}: it runs in the process of pytest, and its API"),
     ):
         getattr(controller, method)()
 

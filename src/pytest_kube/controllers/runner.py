@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
+    from pytest_kube.controllers.access import Access
     from pytest_kube.requests_log import Request
     from pytest_kube.system.processes import Guardian
 
@@ -42,6 +43,9 @@ __tracebackhide__ = hide_frames
 
 STOP_TIMEOUT = 5.0
 """Seconds a controller has to stop before it is reported as hanging."""
+
+KILL_TIMEOUT = 0.2
+"""Seconds for the thread of one that was killed; it may go on, cut off as it is."""
 
 _OUTPUT_LINES = 10_000
 
@@ -58,6 +62,7 @@ class Surroundings:
         folder: Where relative paths in a specification start.
         wide: Whether it looks after all namespaces rather than the test's own.
         audit: The API server's audit log, where there is one.
+        access: How it reaches the API server, if it runs in this process.
     """
 
     user: str
@@ -67,6 +72,7 @@ class Surroundings:
     folder: Path
     wide: bool = False
     audit: Path | None = None
+    access: Access | None = None
 
 
 class Work(Protocol):
@@ -116,6 +122,7 @@ class Controller:
         self.name = work.name
         self.user = surroundings.user if surroundings else ""
         self._audit = surroundings.audit if surroundings else None
+        self._access = surroundings.access if surroundings else None
         self._again = again
         self._began = datetime.now(UTC)
         self._errors: list[str] = []
@@ -130,9 +137,13 @@ class Controller:
         self._ready: Future[None] = Future()
         self._work = work
         self._stopping = False
+        self._killed = False
         self._told = False
         self._thread = threading.Thread(
-            target=self._run, name=f"controller {self.name}", daemon=True
+            target=_run,
+            args=(work, self, self.exited),
+            name=f"controller {self.name}",
+            daemon=True,
         )
 
     def __repr__(self) -> str:
@@ -227,7 +238,8 @@ class Controller:
 
     def report_error(self, text: str) -> None:
         """Note an error that did not end it."""
-        self._errors.append(text)
+        if not self._killed:
+            self._errors.append(text)
 
     # --- its life -----------------------------------------------------------
 
@@ -262,22 +274,17 @@ class Controller:
             ControllerError: It does not end; the text shows where it hangs. Or it ended
                 by an exception when it was told to stop, which is the cause.
         """
+        if self._killed:
+            return
         ended = self.exited.done()
-        if not self._stopping:
-            self._stopping = True
-            if self._thread.is_alive():
-                self._work.stop()
-        deadline = time.monotonic() + STOP_TIMEOUT
-        if self._thread.ident is not None:
-            self._thread.join(STOP_TIMEOUT)
+        began = time.monotonic()
+        self._end(STOP_TIMEOUT)
         if self._thread.is_alive():
-            frame = sys._current_frames().get(self._thread.ident or 0)  # noqa: SLF001
-            stack = "".join(traceback.format_stack(frame)) if frame else ""
-            elapsed = STOP_TIMEOUT + time.monotonic() - deadline
+            elapsed = time.monotonic() - began
             raise ControllerError(
                 f"controller {self.name} did not stop within {elapsed:.0f} s; its "
                 "thread goes on and may disturb the tests to come. It hangs in:\n"
-                f"{stack}"
+                f"{self._stack()}"
             )
         cause = None if ended or not self.exited.done() else self.exited.exception()
         if cause is not None:
@@ -285,6 +292,23 @@ class Controller:
                 f"controller {self.name} raised when it was stopped: "
                 f"{one_line(cause)}\n{indent(own_traceback(cause), '    ')}"
             ) from cause
+
+    def _end(self, timeout: float) -> None:
+        """Ask it to end, wait a while, and cut off what it may have left behind."""
+        if not self._stopping:
+            self._stopping = True
+            if self._access is not None:
+                self._access.release()  # who stands still cannot end
+            if self._thread.is_alive():
+                self._work.stop()
+        if self._thread.ident is not None:
+            self._thread.join(timeout)
+        if self._access is not None:
+            self._access.shut()
+
+    def _stack(self) -> str:
+        frame = sys._current_frames().get(self._thread.ident or 0)  # noqa: SLF001
+        return "".join(traceback.format_stack(frame)) if frame else ""
 
     def restart(self) -> None:
         """Stop it, start it again as the same user, and wait until it is ready.
@@ -299,39 +323,54 @@ class Controller:
         self.start(self._timeout)
 
     def kill(self) -> None:
-        """End a program by SIGKILL, in the middle of what it does; no error follows.
+        """End it in the middle of what it does, as a crash would; no error follows.
+
+        A program gets SIGKILL. One that runs in this process is cut off from the API
+        server first, so that nothing it still does gets there, and then told to stop.
 
         Raises:
-            ControllerError: It is no program but runs in this process.
+            ControllerError: It runs in this process, and its API server is not one of
+                this machine.
         """
-        work = self._program("killed")
-        self._stopping = True
-        work.kill()
-        self._thread.join(STOP_TIMEOUT)
+        if isinstance(self._work, Program):
+            self._stopping = self._killed = True
+            self._work.kill()
+            self._thread.join(STOP_TIMEOUT)
+        else:
+            self._gated("killed").shut()
+            self._killed = True
+            self._end(KILL_TIMEOUT)
 
     def pause(self) -> None:
-        """Let a program stand still, until :meth:`resume`.
+        """Let it stand still, until :meth:`resume`.
+
+        A program gets SIGSTOP. Between one that runs in this process and the API server
+        nothing passes any more, in either direction.
 
         Raises:
-            ControllerError: It is no program but runs in this process.
+            ControllerError: It runs in this process, and its API server is not one of
+                this machine.
         """
-        self._program("paused").pause()
+        if isinstance(self._work, Program):
+            self._work.pause()
+        else:
+            self._gated("paused").hold()
 
     def resume(self) -> None:
-        """Let a program go on that stands still.
+        """Let it go on after :meth:`pause`."""
+        if isinstance(self._work, Program):
+            self._work.resume()
+        else:
+            self._gated("resumed").release()
 
-        Raises:
-            ControllerError: It is no program but runs in this process.
-        """
-        self._program("resumed").resume()
-
-    def _program(self, what: str) -> Program:
-        if not isinstance(self._work, Program):
+    def _gated(self, what: str) -> Access:
+        if self._access is None or not self._access.is_gated:
             raise ControllerError(
-                f"controller {self.name} cannot be {what}, for it runs in the process "
-                "of pytest; programs can, those of exec:"
+                f"controller {self.name} cannot be {what}: it runs in the process of "
+                "pytest, and its API server is not on this machine; a program of exec: "
+                "can be, everywhere"
             )
-        return self._work
+        return self._access
 
     # --- what it asks the API server ------------------------------------------
 
@@ -386,13 +425,15 @@ class Controller:
             )
         return self._audit
 
-    def _run(self) -> None:
-        try:
-            self._work.run(self)
-        except BaseException as e:  # noqa: BLE001  # a controller may call sys.exit
-            self.exited.set_exception(e)
-        else:
-            self.exited.set_result(None)
+
+def _run(work: Work, controller: Controller, exited: Future[None]) -> None:
+    # The controller may have been killed and restarted when this comes to its end.
+    try:
+        work.run(controller)
+    except BaseException as e:  # noqa: BLE001  # a controller may call sys.exit
+        exited.set_exception(e)
+    else:
+        exited.set_result(None)
 
 
 @contextlib.contextmanager

@@ -58,6 +58,13 @@ def load(
     )
 
 
+def runs_here(spec: object) -> bool:
+    """Tell whether a specification is of something that runs in this process."""
+    if isinstance(spec, str):
+        return not spec.startswith("exec:")
+    return not isinstance(spec, Sequence)
+
+
 def _python(target: Any, surroundings: Surroundings, options: dict[str, Any]) -> Work:
     if callables.is_object(target):
         return callables.ObjectWork(target, options)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from pytest_kube import rbac
 from pytest_kube.controllers import hygiene, runner, specs
+from pytest_kube.controllers.access import Access
 from pytest_kube.errors import (
     ControllerError,
     KubeWarning,
@@ -18,6 +19,7 @@ from pytest_kube.errors import (
     SettingsError,
     hide_frames,
 )
+from pytest_kube.kubeconfig import new_path
 from pytest_kube.requests_log import requests
 
 if TYPE_CHECKING:
@@ -93,18 +95,26 @@ class Starter:
             )
             if account is not None
         )
-        user, kubeconfig = self._identity(account)
+        user, identity = self._identity(account)
+        guardian = self.kube.cluster.guardian
+        access = None
+        if specs.runs_here(spec):
+            access = Access(identity, new_path(guardian.directory, user))
+            self._stack.callback(access.shut)
         surroundings = runner.Surroundings(
             user=user,
-            kubeconfig=kubeconfig,
+            kubeconfig=access.kubeconfig if access else identity,
             namespace=self.kube.namespace,
-            guardian=self.kube.cluster.guardian,
+            guardian=guardian,
             folder=self.folder,
             wide=self.wide,
             audit=self.kube.cluster.audit,
+            access=access,
         )
 
         def load() -> Work:
+            if access is not None:
+                access.open()
             return specs.load(spec, surroundings, **options)
 
         work = load()
