@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import importlib
 import importlib.util
-import logging
 import sys
 import traceback
 from pathlib import Path
@@ -14,6 +13,7 @@ from textwrap import indent
 from typing import TYPE_CHECKING, Any
 
 from pytest_kube import kubeconfig
+from pytest_kube.controllers import kopf_logs
 from pytest_kube.errors import ControllerError, hide_frames
 
 if TYPE_CHECKING:
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 __tracebackhide__ = hide_frames
 
 _REGISTRY = "__pytest_kube_kopf_registry__"
-_SIGNALS_WARNING = "kopf._core.reactor.running"
 
 
 class KopfWork:
@@ -59,7 +58,7 @@ class KopfWork:
 
     def run(self, controller: Controller) -> None:
         """Run the operator until it is told to stop."""
-        with self._cleanup, _handler_errors(controller):
+        with self._cleanup, kopf_logs.told_to(controller):
             asyncio.run(self._main(controller))
 
     async def _main(self, controller: Controller) -> None:
@@ -278,44 +277,3 @@ def _forget_modules(folder: Path, before: frozenset[str]) -> None:
 def _remove_first(items: list[str], item: str) -> None:
     if item in items:
         items.remove(item)
-
-
-class _ErrorCollector(logging.Handler):
-    """Takes the errors of handlers, which kopf logs and then retries."""
-
-    def __init__(self, controller: Controller) -> None:
-        super().__init__(logging.ERROR)
-        self._controller = controller
-
-    def emit(self, record: logging.LogRecord) -> None:
-        text = record.getMessage()
-        ref = getattr(record, "k8s_ref", None)
-        if ref:
-            text = f"{ref.get('kind')} {ref.get('namespace')}/{ref.get('name')}: {text}"
-        if record.exc_info and record.exc_info[0] is not None:
-            text += "\n" + "".join(traceback.format_exception(*record.exc_info))
-        self._controller.report_error(text)
-
-
-@contextlib.contextmanager
-def _handler_errors(controller: Controller) -> Iterator[None]:
-    """Collect handler errors, and have kopf log what a reader of failures wants."""
-    log = logging.getLogger("kopf")
-    objects = logging.getLogger("kopf.objects")
-    signals = logging.getLogger(_SIGNALS_WARNING)
-    collector = _ErrorCollector(controller)
-    level = log.level
-    objects.addHandler(collector)
-    signals.addFilter(_not_about_signals)
-    if level == logging.NOTSET:
-        log.setLevel(logging.INFO)
-    try:
-        yield
-    finally:
-        objects.removeHandler(collector)
-        signals.removeFilter(_not_about_signals)
-        log.setLevel(level)
-
-
-def _not_about_signals(record: logging.LogRecord) -> bool:
-    return "OS signals are ignored" not in record.getMessage()

@@ -19,7 +19,12 @@ from textwrap import indent
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from pytest_kube.controllers.environment import cluster_environment
-from pytest_kube.controllers.output import collected_logs, one_line, own_traceback
+from pytest_kube.controllers.output import (
+    collected_logs,
+    one_line,
+    own_traceback,
+    running_here,
+)
 from pytest_kube.errors import (
     ClusterError,
     ControllerError,
@@ -35,6 +40,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
+    from pytest_kube.controllers.outcomes import Outcome
     from pytest_kube.requests_log import Request
     from pytest_kube.system.processes import Guardian
 
@@ -120,6 +126,7 @@ class Controller:
         self._began = datetime.now(UTC)
         self._errors: list[str] = []
         self._errors_read = 0
+        self._outcomes: list[Outcome] = []
         self._output: deque[str] = deque(maxlen=_OUTPUT_LINES)
         self._logs: list[Path] = []
         self._timeout = 0.0
@@ -150,6 +157,14 @@ class Controller:
     def unread_errors(self) -> list[str]:
         """Return the errors that came since the test looked at them."""
         return self._errors[self._errors_read :]
+
+    @property
+    def outcomes(self) -> list[Outcome]:
+        """What each call of a handler came to, oldest first.
+
+        Only kopf tells it, and nothing of indexes that succeed; for others it is empty.
+        """
+        return list(self._outcomes)
 
     @property
     def ports(self) -> dict[str, int]:
@@ -228,6 +243,10 @@ class Controller:
     def report_error(self, text: str) -> None:
         """Note an error that did not end it."""
         self._errors.append(text)
+
+    def report_outcome(self, outcome: Outcome) -> None:
+        """Note what a call of a handler came to."""
+        self._outcomes.append(outcome)
 
     # --- its life -----------------------------------------------------------
 
@@ -387,6 +406,7 @@ class Controller:
         return self._audit
 
     def _run(self) -> None:
+        running_here.set(self)
         try:
             self._work.run(self)
         except BaseException as e:  # noqa: BLE001  # a controller may call sys.exit
