@@ -117,6 +117,7 @@ def widget(name, size=3):
             "metadata": {"name": name}, "spec": {"size": size}}
 """
 ALL_OUTCOMES = f"""\
+from collections import Counter
 from datetime import UTC, datetime
 
 {WIDGET}
@@ -152,6 +153,8 @@ def test_outcomes(kube, kube_controller):
     one = next(o for o in kube_controller.outcomes if o.handler == "succeeds")
     assert began < one.time < datetime.now(UTC)
     assert {{o.text for o in kube_controller.outcomes if o.result == "success"}} == {{""}}
+    expected = Counter(o.result for o in kube_controller.outcomes)
+    assert kube_controller.reconciles() == expected
 
 def test_texts(kube, kube_controller):
     kube.apply(widget("w1"))
@@ -278,3 +281,31 @@ def test_operators_are_told_apart(project: Project) -> None:
     result = project.run("--kube=envtest")
 
     result.assert_outcomes(passed=1)
+
+
+NOBODY_TELLS = """\
+def plain(stop):
+    stop.wait()
+def test_it(run_controller):
+    controller = run_controller(plain)
+    assert controller.outcomes == []
+    controller.reconciles()
+"""
+
+
+def test_reconciles_of_a_function_are_known_to_nobody(project: Project) -> None:
+    """The error says who tells, and how it is made to."""
+    project.test(NOBODY_TELLS)
+
+    result = project.run("--kube=envtest")
+
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(
+        [
+            "E *ControllerError: controller plain: nobody tells how its reconciles "
+            "ended. kopf does for its handlers. A program that is built on "
+            "controller-runtime tells by its metrics: give it "
+            "--metrics-bind-address=127.0.0.1:{port:metrics}, in projects of Kubebuilder "
+            "also --metrics-secure=false"
+        ]
+    )

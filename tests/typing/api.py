@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -217,6 +218,8 @@ def fixtures(
     assert_type(outcome.result, Literal["success", "retry", "error"])
     assert_type(outcome.time, datetime)
     assert_type([outcome.handler, outcome.about, outcome.text], list[str])
+    assert_type(kube_controller.reconciles(), Counter[str])
+    assert_type(kube_controller.reconciles()["success"], int)
     started.stop()
     print(kube_namespace)  # noqa: T201
 

@@ -36,6 +36,8 @@ class KopfWork:
     The operator watches the namespace of the test only, unless told ``clusterwide``.
     """
 
+    tells_outcomes = True
+
     def __init__(
         self, target: str, surroundings: Surroundings, options: Mapping[str, Any]
     ) -> None:

@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 import traceback
-from collections import deque
+from collections import Counter, deque
 from concurrent.futures import FIRST_COMPLETED, Future
 from concurrent.futures import wait as wait_for_futures
 from dataclasses import dataclass
@@ -18,6 +18,7 @@ from datetime import UTC, datetime
 from textwrap import indent
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
+from pytest_kube.controllers import metrics
 from pytest_kube.controllers.environment import cluster_environment
 from pytest_kube.controllers.output import (
     collected_logs,
@@ -165,6 +166,22 @@ class Controller:
         Only kopf tells it, and nothing of indexes that succeed; for others it is empty.
         """
         return list(self._outcomes)
+
+    def reconciles(self) -> Counter[str]:
+        """Return how often each result came.
+
+        For kopf these are the results in ``outcomes``. For a program that is built on
+        controller-runtime they are ``success``, ``error``, ``requeue`` and
+        ``requeue_after``, over all of its controllers and since its last start. It has
+        to be given ``--metrics-bind-address=127.0.0.1:{port:metrics}``, in projects of
+        Kubebuilder also ``--metrics-secure=false``.
+
+        Raises:
+            ControllerError: Nobody tells; the text says who does, or what was seen.
+        """
+        if getattr(self._work, "tells_outcomes", False):
+            return Counter(outcome.result for outcome in self._outcomes)
+        return metrics.reconciles(self.name, self.ports.get("metrics"))
 
     @property
     def ports(self) -> dict[str, int]:
