@@ -283,6 +283,52 @@ def test_operators_are_told_apart(project: Project) -> None:
     result.assert_outcomes(passed=1)
 
 
+REGISTRY = """\
+import kopf
+
+registry = kopf.OperatorRegistry()
+
+@kopf.on.create("widgets", registry=registry)
+def reconcile(spec, patch, **_):
+    patch.status["size"] = spec["size"]
+"""
+BY_REGISTRY = f"""\
+import kopf
+import pytest
+
+{WIDGET}
+@pytest.mark.kube(controller="some_operator:registry")
+def test_string(kube, kube_controller):
+    kube.apply(widget("w1"))
+    kube.wait_for("widget/w1", "jsonpath={{.status.size}}=3")
+    assert kube_controller.name == "kopf:some_operator:registry"
+
+def test_object(kube, run_controller):
+    from some_operator import registry
+    default = kopf.get_default_registry()
+    controller = run_controller(registry)
+    kube.apply(widget("w1"))
+    kube.wait_for("widget/w1", "jsonpath={{.status.size}}=3")
+    controller.restart()
+    kube.apply(widget("w2"))
+    kube.wait_for("widget/w2", "jsonpath={{.status.size}}=3")
+    assert controller.name == "kopf:registry"
+    assert controller.reconciles()["success"] == 2
+    assert kopf.get_default_registry() is default
+"""
+
+
+def test_registry_is_run(project: Project) -> None:
+    """The object itself, or where it is to be imported from; also once more."""
+    project.write("src/some_operator.py", REGISTRY)
+    project.ini('kube_crds = ["crds"]', 'pythonpath = ["src"]')
+    project.test(BY_REGISTRY)
+
+    result = project.run("--kube=envtest")
+
+    result.assert_outcomes(passed=2)
+
+
 NOBODY_TELLS = """\
 def plain(stop):
     stop.wait()

@@ -28,10 +28,11 @@ _REGISTRY = "__pytest_kube_kopf_registry__"
 
 
 class KopfWork:
-    """The operator of a file or a module.
+    """The operator of a file, a module, or a registry.
 
     A file is executed anew for each run. A module is imported once per process; the
-    handlers it registered then are used by each run.
+    handlers it registered then are used by each run. Of a registry that is given, the
+    target is only the name.
 
     The operator watches the namespace of the test only, unless told ``clusterwide``.
     """
@@ -39,7 +40,11 @@ class KopfWork:
     tells_outcomes = True
 
     def __init__(
-        self, target: str, surroundings: Surroundings, options: Mapping[str, Any]
+        self,
+        target: str,
+        surroundings: Surroundings,
+        options: Mapping[str, Any],
+        registry: Any = None,
     ) -> None:
         self.name = f"kopf:{target}"
         self._target = target
@@ -53,7 +58,7 @@ class KopfWork:
         self._kopf = _import_kopf()
         self._cleanup = contextlib.ExitStack()
         try:
-            self._registry = self._load()
+            self._registry = self._load() if registry is None else registry
         except BaseException:
             self._cleanup.close()
             raise
