@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from pytest_kube.conditions import observed as observed
     from pytest_kube.conditions import phase as phase
     from pytest_kube.conditions import ready as ready
+    from pytest_kube.controllers.outcomes import Outcome as Outcome
     from pytest_kube.controllers.runner import Controller as Controller
     from pytest_kube.errors import APIError as APIError
     from pytest_kube.errors import BinaryError as BinaryError
@@ -69,6 +70,7 @@ _HOME = {
     "NotFoundError": "errors",
     "NotRejectedError": "errors",
     "Object": "objects",
+    "Outcome": "controllers.outcomes",
     "RBACReport": "rbac",
     "SettingsError": "errors",
     "UnknownResourceError": "errors",

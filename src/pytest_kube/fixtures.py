@@ -112,8 +112,9 @@ def run_controller(
     """Start controllers: ``run_controller(spec, **options)`` returns when it is ready.
 
     *spec* is a function (``async def``, or one with a parameter ``stop``), an object
-    with ``start()`` and ``stop()``, or
+    with ``start()`` and ``stop()``, a ``kopf.OperatorRegistry``, or
     ``"kopf:FILE.py"``, ``"kopf:package.module"``, ``"package.module:callable"``,
+    ``"package.module:registry"``,
     ``"exec:PROGRAM ARGUMENTS"``, also as a list of words. Options are further arguments
     of the function or of ``kopf.operator``; for a program, ``env`` and ``ready``:
     ``"log:REGEX"``, ``"http://127.0.0.1:{port:health}/readyz"``, ``"lease:NAME"``,

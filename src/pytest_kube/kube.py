@@ -89,9 +89,7 @@ class Kube(Pods):
                 "spec": {"expirationSeconds": 3600},
             }
         )["status"]["token"]
-        target = kubeconfig.new_path(
-            self.cluster.guardian.directory, f"{where}-{name}"
-        )
+        target = kubeconfig.new_path(self.cluster.guardian.directory, f"{where}-{name}")
         return self._as(kubeconfig.with_token(self.kubeconfig, token, target))
 
     def _as(self, path: Path) -> Kube:

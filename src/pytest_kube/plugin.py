@@ -112,7 +112,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addini(
         "kube_controller",
         "The controller under test: kopf:FILE.py, kopf:package.module, "
-        "package.module:callable, or exec:PROGRAM ARGUMENTS.",
+        "package.module:callable, package.module:registry, or exec:PROGRAM ARGUMENTS.",
         default="",
     )
     parser.addini(

@@ -91,6 +91,36 @@ def test_example_passes(
     assert f"kube: {cluster} cluster, Kubernetes v" in done.stdout
 
 
+METRICS = """\
+def test_reconciles(kube, kube_controller):
+    kube.apply("config/samples/memcached.yaml")
+    kube.eventually(lambda: kube_controller.reconciles()["success"])
+    assert kube_controller.outcomes == []
+"""
+
+
+@pytest.mark.timeout(TIMEOUT)
+def test_reconciles_are_counted_by_controller_runtime(tmp_path: Path) -> None:
+    """Its metric is read from the port that the program was given."""
+    if shutil.which("go") is None:
+        pytest.skip("go is not on PATH, which builds this example")
+    repository = copy("go", tmp_path)
+    (repository / "tests" / "test_metrics.py").write_text(METRICS)
+    manager = (
+        "exec:./bin/manager --health-probe-bind-address=0 "
+        "--metrics-bind-address=127.0.0.1:{port:metrics}"
+    )
+
+    done = run(
+        repository,
+        "--kube=envtest",
+        f"--override-ini=kube_controller={manager}",
+        "tests/test_metrics.py",
+    )
+
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
 @pytest.mark.parametrize(
     "path",
     [

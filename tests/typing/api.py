@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
-from typing import Any, assert_type
+from typing import Any, Literal, assert_type
 
 from pytest_kube import (
     APIError,
@@ -22,6 +24,7 @@ from pytest_kube import (
     NotFoundError,
     NotRejectedError,
     Object,
+    Outcome,
     Version,
     WaitFailedError,
     WaitTimeoutError,
@@ -210,6 +213,13 @@ def fixtures(
     lines = started.errors + kube_controller.output.splitlines()
     assert_type(lines, list[str])
     assert_type(started.user, str)
+    assert_type(started.outcomes, list[Outcome])
+    outcome = started.outcomes[0]
+    assert_type(outcome.result, Literal["success", "retry", "error"])
+    assert_type(outcome.time, datetime)
+    assert_type([outcome.handler, outcome.about, outcome.text], list[str])
+    assert_type(kube_controller.reconciles(), Counter[str])
+    assert_type(kube_controller.reconciles()["success"], int)
     started.stop()
     print(kube_namespace)  # noqa: T201
 

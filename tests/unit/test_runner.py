@@ -103,6 +103,7 @@ def test_wrong_specification_lists_the_forms(
         "  kopf:package.module         a kopf operator by module\n"
         "  package.module:callable     a function, async or with a stop event,\n"
         "                              or an object with start() and stop()\n"
+        "  package.module:registry     a kopf operator by its OperatorRegistry\n"
         "  exec:./bin/manager --flag   a program"
     )
 
@@ -645,6 +646,36 @@ def test_kopf_module_keeps_its_handlers_for_the_next_run(
     assert kopf.get_default_registry() is registry
 
 
+def test_registry_of_kopf_is_an_operator(
+    surroundings: Surroundings, modules: Callable[[str, str], None]
+) -> None:
+    """Given as the object, or as where it is imported from."""
+    import kopf
+
+    modules(
+        "some_handlers",
+        "import kopf\nregistry = kopf.OperatorRegistry()\n"
+        "@kopf.on.create('widgets', registry=registry)\ndef created(**_): ...\n",
+    )
+
+    by_name = load("some_handlers:registry", surroundings)
+    given = load(kopf.OperatorRegistry(), surroundings)
+
+    assert (by_name.name, handlers_of(by_name)) == ("kopf:some_handlers:registry", 1)
+    assert (given.name, handlers_of(given)) == ("kopf:registry", 0)
+
+
+def test_kopf_is_not_imported_to_look_for_its_registries(
+    surroundings: Surroundings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever has a registry has imported it."""
+    monkeypatch.delitem(sys.modules, "kopf", raising=False)
+
+    load(fail_early, surroundings)
+
+    assert "kopf" not in sys.modules
+
+
 # --- programs -----------------------------------------------------------------
 
 
@@ -895,7 +926,10 @@ def test_what_cannot_be_cut_off_is_not_killed_in_this_process(
 
     with (
         run(reconcile, surroundings) as controller,
-        pytest.raises(ControllerError, match=f"cannot be {what}: it runs in the process of pytest, and its API"),
+        pytest.raises(
+            ControllerError,
+            match=f"cannot be {what}: it runs in the process of pytest, and its API",
+        ),
     ):
         getattr(controller, method)()
 

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import importlib
 import inspect
+import sys
 import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -41,7 +42,7 @@ def imported(module_name: str, attribute: str) -> Any:
             f"{type(e).__name__}: {e}. Is its folder on sys.path (ini pythonpath)?"
         ) from e
     found = getattr(module, attribute, None)
-    if not (callable(found) or is_object(found)):
+    if not (callable(found) or is_object(found) or is_registry(found)):
         there = [n for n, v in vars(module).items() if callable(v) and n[0] != "_"]
         raise ControllerError(
             f"controller {module_name}:{attribute}: {module.__file__} has no function "
@@ -56,6 +57,12 @@ def is_object(found: object) -> bool:
         return False
     pairs = (("start", "stop"), ("__enter__", "__exit__"))
     return any(all(callable(getattr(found, n, None)) for n in pair) for pair in pairs)
+
+
+def is_registry(found: object) -> bool:
+    """Tell whether it is a registry of kopf; who has one has imported kopf."""
+    kopf = sys.modules.get("kopf")
+    return isinstance(found, getattr(kopf, "OperatorRegistry", ()))
 
 
 def work(

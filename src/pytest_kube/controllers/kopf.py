@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import importlib
 import importlib.util
-import logging
+import socket
 import sys
 import traceback
 from pathlib import Path
@@ -14,6 +14,7 @@ from textwrap import indent
 from typing import TYPE_CHECKING, Any
 
 from pytest_kube import kubeconfig
+from pytest_kube.controllers import kopf_logs
 from pytest_kube.errors import ControllerError, hide_frames
 
 if TYPE_CHECKING:
@@ -24,21 +25,30 @@ if TYPE_CHECKING:
 
 __tracebackhide__ = hide_frames
 
+_CLOSE_TIMEOUT = 1.0
+"""Seconds for connections to close."""
+
 _REGISTRY = "__pytest_kube_kopf_registry__"
-_SIGNALS_WARNING = "kopf._core.reactor.running"
 
 
 class KopfWork:
-    """The operator of a file or a module.
+    """The operator of a file, a module, or a registry.
 
     A file is executed anew for each run. A module is imported once per process; the
-    handlers it registered then are used by each run.
+    handlers it registered then are used by each run. Of a registry that is given, the
+    target is only the name.
 
     The operator watches the namespace of the test only, unless told ``clusterwide``.
     """
 
+    tells_outcomes = True
+
     def __init__(
-        self, target: str, surroundings: Surroundings, options: Mapping[str, Any]
+        self,
+        target: str,
+        surroundings: Surroundings,
+        options: Mapping[str, Any],
+        registry: Any = None,
     ) -> None:
         self.name = f"kopf:{target}"
         self._target = target
@@ -48,18 +58,19 @@ class KopfWork:
         self._task: asyncio.Task[None] | None = None
         self._stopping = False
         self._opened: set[str] = set()
+        self._sockets: list[socket.socket] = []
         self._insights: Any = None
         self._kopf = _import_kopf()
         self._cleanup = contextlib.ExitStack()
         try:
-            self._registry = self._load()
+            self._registry = self._load() if registry is None else registry
         except BaseException:
             self._cleanup.close()
             raise
 
     def run(self, controller: Controller) -> None:
         """Run the operator until it is told to stop."""
-        with self._cleanup, _handler_errors(controller):
+        with self._cleanup, kopf_logs.told_to(controller):
             asyncio.run(self._main(controller))
 
     async def _main(self, controller: Controller) -> None:
@@ -99,6 +110,7 @@ class KopfWork:
         finally:
             watcher.cancel()
             await session.aiohttp_session.close()
+            await self._end_connections()
 
     def stop(self) -> None:
         """Cancel the operator, which lets it clean up."""
@@ -162,7 +174,9 @@ class KopfWork:
         trace.on_request_end.append(on_request_end)
         server, tls, headers = kubeconfig.credentials(self._surroundings.kubeconfig)
         session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=0, ssl=tls),
+            connector=aiohttp.TCPConnector(
+                limit=0, ssl=tls, socket_factory=self._socket
+            ),
             headers=headers,
             trace_configs=[trace],
         )
@@ -171,6 +185,25 @@ class KopfWork:
             server=server,
             default_namespace=self._surroundings.namespace,
         )
+
+    def _socket(self, address: tuple[Any, ...]) -> socket.socket:
+        made = socket.socket(*address[:3])
+        made.setblocking(False)
+        self._sockets.append(made)
+        return made
+
+    async def _end_connections(self) -> None:
+        """Let go of those that the session has not closed: cancelled in the middle.
+
+        They wait for the server to say goodbye, and the loop would end before that.
+        """
+        for each in self._sockets:
+            with contextlib.suppress(OSError):  # it is closed
+                each.shutdown(socket.SHUT_RDWR)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_CLOSE_TIMEOUT):
+                while any(s.fileno() != -1 for s in self._sockets):  # noqa: ASYNC110
+                    await asyncio.sleep(0)  # the next turn of the loop, no pause
 
     def _settings(self) -> Any:
         settings = self._kopf.OperatorSettings()
@@ -278,44 +311,3 @@ def _forget_modules(folder: Path, before: frozenset[str]) -> None:
 def _remove_first(items: list[str], item: str) -> None:
     if item in items:
         items.remove(item)
-
-
-class _ErrorCollector(logging.Handler):
-    """Takes the errors of handlers, which kopf logs and then retries."""
-
-    def __init__(self, controller: Controller) -> None:
-        super().__init__(logging.ERROR)
-        self._controller = controller
-
-    def emit(self, record: logging.LogRecord) -> None:
-        text = record.getMessage()
-        ref = getattr(record, "k8s_ref", None)
-        if ref:
-            text = f"{ref.get('kind')} {ref.get('namespace')}/{ref.get('name')}: {text}"
-        if record.exc_info and record.exc_info[0] is not None:
-            text += "\n" + "".join(traceback.format_exception(*record.exc_info))
-        self._controller.report_error(text)
-
-
-@contextlib.contextmanager
-def _handler_errors(controller: Controller) -> Iterator[None]:
-    """Collect handler errors, and have kopf log what a reader of failures wants."""
-    log = logging.getLogger("kopf")
-    objects = logging.getLogger("kopf.objects")
-    signals = logging.getLogger(_SIGNALS_WARNING)
-    collector = _ErrorCollector(controller)
-    level = log.level
-    objects.addHandler(collector)
-    signals.addFilter(_not_about_signals)
-    if level == logging.NOTSET:
-        log.setLevel(logging.INFO)
-    try:
-        yield
-    finally:
-        objects.removeHandler(collector)
-        signals.removeFilter(_not_about_signals)
-        log.setLevel(level)
-
-
-def _not_about_signals(record: logging.LogRecord) -> bool:
-    return "OS signals are ignored" not in record.getMessage()

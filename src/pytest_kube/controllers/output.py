@@ -6,6 +6,7 @@ import contextlib
 import logging
 import threading
 import traceback
+from contextvars import ContextVar
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,15 @@ if TYPE_CHECKING:
     from pytest_kube.controllers.runner import Controller
 
 _PACKAGE = str(Path(__file__).parents[1])
+
+running_here: ContextVar[Controller | None] = ContextVar("running_here", default=None)
+"""The controller that the running code is of. Tasks know it, and threads that are
+given their context, as kopf and asyncio do; others do not."""
+
+
+def concerns(controller: Controller) -> bool:
+    """Tell whether what is logged now is the controller's, as far as one knows."""
+    return running_here.get() in {None, controller}
 
 
 class _Collector(logging.Handler):
@@ -29,7 +39,7 @@ class _Collector(logging.Handler):
         )
 
     def emit(self, record: logging.LogRecord) -> None:
-        if record.thread == self._test_thread:
+        if record.thread == self._test_thread or not concerns(self._controller):
             return
         about = getattr(record, "k8s_ref", None)  # kopf's: the object it handles
         for line in self.format(record).splitlines():

@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 import traceback
-from collections import deque
+from collections import Counter, deque
 from concurrent.futures import FIRST_COMPLETED, Future
 from concurrent.futures import wait as wait_for_futures
 from dataclasses import dataclass
@@ -18,8 +18,14 @@ from datetime import UTC, datetime
 from textwrap import indent
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
+from pytest_kube.controllers import metrics
 from pytest_kube.controllers.environment import cluster_environment
-from pytest_kube.controllers.output import collected_logs, one_line, own_traceback
+from pytest_kube.controllers.output import (
+    collected_logs,
+    one_line,
+    own_traceback,
+    running_here,
+)
 from pytest_kube.errors import (
     ClusterError,
     ControllerError,
@@ -36,6 +42,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from pytest_kube.controllers.access import Access
+    from pytest_kube.controllers.outcomes import Outcome
     from pytest_kube.requests_log import Request
     from pytest_kube.system.processes import Guardian
 
@@ -127,6 +134,7 @@ class Controller:
         self._began = datetime.now(UTC)
         self._errors: list[str] = []
         self._errors_read = 0
+        self._outcomes: list[Outcome] = []
         self._output: deque[str] = deque(maxlen=_OUTPUT_LINES)
         self._logs: list[Path] = []
         self._timeout = 0.0
@@ -161,6 +169,30 @@ class Controller:
     def unread_errors(self) -> list[str]:
         """Return the errors that came since the test looked at them."""
         return self._errors[self._errors_read :]
+
+    @property
+    def outcomes(self) -> list[Outcome]:
+        """What each call of a handler came to, oldest first.
+
+        Only kopf tells it, and nothing of indexes that succeed; for others it is empty.
+        """
+        return list(self._outcomes)
+
+    def reconciles(self) -> Counter[str]:
+        """Return how often each result came.
+
+        For kopf these are the results in ``outcomes``. For a program that is built on
+        controller-runtime they are ``success``, ``error``, ``requeue`` and
+        ``requeue_after``, over all of its controllers and since its last start. It has
+        to be given ``--metrics-bind-address=127.0.0.1:{port:metrics}``, in projects of
+        Kubebuilder also ``--metrics-secure=false``.
+
+        Raises:
+            ControllerError: Nobody tells; the text says who does, or what was seen.
+        """
+        if getattr(self._work, "tells_outcomes", False):
+            return Counter(outcome.result for outcome in self._outcomes)
+        return metrics.reconciles(self.name, self.ports.get("metrics"))
 
     @property
     def ports(self) -> dict[str, int]:
@@ -240,6 +272,10 @@ class Controller:
         """Note an error that did not end it."""
         if not self._killed:
             self._errors.append(text)
+
+    def report_outcome(self, outcome: Outcome) -> None:
+        """Note what a call of a handler came to."""
+        self._outcomes.append(outcome)
 
     # --- its life -----------------------------------------------------------
 
@@ -428,6 +464,7 @@ class Controller:
 
 def _run(work: Work, controller: Controller, exited: Future[None]) -> None:
     # The controller may have been killed and restarted when this comes to its end.
+    running_here.set(controller)
     try:
         work.run(controller)
     except BaseException as e:  # noqa: BLE001  # a controller may call sys.exit

@@ -26,7 +26,8 @@ def load(
     Args:
         spec: ``kopf:FILE.py``, ``kopf:package.module``, ``package.module:callable``,
             ``exec:PROGRAM ARGUMENTS``, a list of a program and its arguments, or a
-            function, or an object with ``start()`` and ``stop()`` or a context manager.
+            function, a registry of kopf, or an object with ``start()`` and ``stop()``
+            or a context manager.
         surroundings: What it is given.
         options: For kopf, arguments of ``kopf.operator``; for functions, further
             keyword arguments; for programs, ``ready`` and ``env``.
@@ -36,24 +37,23 @@ def load(
             imported or found; the cause is the controller's own exception.
     """
     if not isinstance(spec, str | Sequence):
-        return _python(spec, surroundings, options)
+        return _python(spec, "registry", surroundings, options)
     if not isinstance(spec, str):
         return executables.ExecutableWork(spec, surroundings, options)
     kind, colon, rest = spec.partition(":")
     if kind == "kopf" and rest:
-        from pytest_kube.controllers import kopf
-
-        return kopf.KopfWork(rest, surroundings, options)
+        return _kopf(rest, surroundings, options)
     if kind == "exec" and rest:
         return executables.ExecutableWork(rest, surroundings, options)
     if colon and rest.isidentifier():
-        return _python(callables.imported(kind, rest), surroundings, options)
+        return _python(callables.imported(kind, rest), spec, surroundings, options)
     raise ControllerError(
         f"{spec!r} names no controller. It is one of:\n"
         "  kopf:src/operator.py        a kopf operator by file\n"
         "  kopf:package.module         a kopf operator by module\n"
         "  package.module:callable     a function, async or with a stop event,\n"
         "                              or an object with start() and stop()\n"
+        "  package.module:registry     a kopf operator by its OperatorRegistry\n"
         "  exec:./bin/manager --flag   a program"
     )
 
@@ -65,12 +65,27 @@ def runs_here(spec: object) -> bool:
     return not isinstance(spec, Sequence)
 
 
-def _python(target: Any, surroundings: Surroundings, options: dict[str, Any]) -> Work:
+def _kopf(
+    target: str,
+    surroundings: Surroundings,
+    options: dict[str, Any],
+    registry: Any = None,
+) -> Work:
+    from pytest_kube.controllers import kopf
+
+    return kopf.KopfWork(target, surroundings, options, registry)
+
+
+def _python(
+    target: Any, name: str, surroundings: Surroundings, options: dict[str, Any]
+) -> Work:
+    if callables.is_registry(target):
+        return _kopf(name, surroundings, options, registry=target)
     if callables.is_object(target):
         return callables.ObjectWork(target, options)
     if not callable(target):
         raise ControllerError(
             f"{target!r} is no controller: neither a function nor an object with "
-            "start() and stop(), nor a context manager"
+            "start() and stop(), nor a context manager, nor a registry of kopf"
         )
     return callables.work(target, surroundings, options)

@@ -99,8 +99,8 @@ class Gate:
         await asyncio.gather(*tasks, return_exceptions=True)
         for end in list(self._ends):
             end.transport.abort()
-        while self._ends:
-            await asyncio.sleep(0)  # they are closed in a turn of their own
+        while self._ends:  # noqa: ASYNC110
+            await asyncio.sleep(0)  # the next turn of the loop, no pause
 
     def _hold(self, *, held: bool) -> None:
         self._held = held
