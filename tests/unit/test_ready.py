@@ -41,13 +41,17 @@ def surroundings(tmp_path: Path) -> Surroundings:
 @pytest.fixture
 def log(tmp_path: Path) -> Path:
     path = tmp_path / "output.log"
-    path.write_text("starting\nserving on 8080\n")
+    path.write_text(
+        "2026-11-23T19:08:17.123456Z starting\n"
+        "2026-11-23T19:08:17.234567Z serving on 8080\n"
+    )
     return path
 
 
 def test_log_is_searched_line_by_line(surroundings: Surroundings, log: Path) -> None:
-    """All of it, whenever the line came."""
+    """All of it, whenever the line came; its time is no part of it."""
     assert ready.check("log:^serving on \\d+$", surroundings).passes(log)
+    assert not ready.check("log:2026", surroundings).passes(log)
     never = ready.check("log:ready", surroundings)
     assert not never.passes(log)
     assert never.missing() == "no line of its output matches 'ready'"

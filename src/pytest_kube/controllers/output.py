@@ -6,8 +6,11 @@ import contextlib
 import logging
 import threading
 import traceback
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from pytest_kube.system.processes import OutputLine
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -32,8 +35,10 @@ class _Collector(logging.Handler):
         if record.thread == self._test_thread:
             return
         about = getattr(record, "k8s_ref", None)  # kopf's: the object it handles
+        moment = datetime.fromtimestamp(record.created, UTC)
         for line in self.format(record).splitlines():
-            self._controller.write(f"[{about.get('name')}] {line}" if about else line)
+            text = f"[{about.get('name')}] {line}" if about else line
+            self._controller.write(OutputLine(moment, text))
 
 
 @contextlib.contextmanager

@@ -6,6 +6,7 @@ What it is made of (kopf handlers, a function, an executable) is a :class:`Work`
 from __future__ import annotations
 
 import contextlib
+import heapq
 import sys
 import threading
 import time
@@ -29,14 +30,14 @@ from pytest_kube.errors import (
     hide_frames,
 )
 from pytest_kube.requests_log import Follower, requests
-from pytest_kube.system.processes import tail
+from pytest_kube.system.processes import timed_lines
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from pytest_kube.requests_log import Request
-    from pytest_kube.system.processes import Guardian
+    from pytest_kube.system.processes import Guardian, OutputLine
 
 __tracebackhide__ = hide_frames
 
@@ -120,7 +121,7 @@ class Controller:
         self._began = datetime.now(UTC)
         self._errors: list[str] = []
         self._errors_read = 0
-        self._output: deque[str] = deque(maxlen=_OUTPUT_LINES)
+        self._output: deque[OutputLine] = deque(maxlen=_OUTPUT_LINES)
         self._logs: list[Path] = []
         self._timeout = 0.0
         self._begin(work)
@@ -160,7 +161,7 @@ class Controller:
     @property
     def output(self) -> str:
         """What it logged or printed so far."""
-        return "\n".join(self._lines())
+        return "\n".join(line.text for line in self.lines())
 
     def failure(self) -> Exception | None:
         """Return the error to raise if it ended by itself, else ``None``."""
@@ -204,11 +205,20 @@ class Controller:
 
     def tail(self, lines: int = 15) -> str:
         """Return the last *lines* of its output."""
-        return "\n".join(self._lines()[-lines:])
+        return "\n".join(line.text for line in self.lines()[-lines:])
 
-    def _lines(self) -> list[str]:
-        logged = (tail(log, _OUTPUT_LINES).splitlines() for log in self._logs)
-        return [*self._output, *(line for lines in logged for line in lines)]
+    def lines(self) -> list[OutputLine]:
+        """Return the lines of its output, also from before a restart, oldest first.
+
+        Each has a ``time``, in UTC, and its ``text``. The time is when it was logged;
+        of what a program printed, when the first of the line came. Of much output they
+        are the last lines, of each start about a megabyte.
+
+        Example:
+            >>> [line.time for line in controller.lines() if "reconciled" in line.text]
+        """
+        logged = [list(self._output), *(timed_lines(log) for log in self._logs)]
+        return list(heapq.merge(*logged, key=lambda line: line.time))
 
     # --- for what it is made of ---------------------------------------------
 
@@ -217,7 +227,7 @@ class Controller:
         if not self._ready.done():
             self._ready.set_result(None)
 
-    def write(self, line: str) -> None:
+    def write(self, line: OutputLine) -> None:
         """Add to its output."""
         self._output.append(line)
 
