@@ -59,6 +59,8 @@ class Surroundings:
         folder: Where relative paths in a specification start.
         wide: Whether it looks after all namespaces rather than the test's own.
         audit: The API server's audit log, where there is one.
+        credential: What the API server calls its token, if it has one: others may run
+            as the same user.
     """
 
     user: str
@@ -68,6 +70,7 @@ class Surroundings:
     folder: Path
     wide: bool = False
     audit: Path | None = None
+    credential: str = ""
 
 
 class Work(Protocol):
@@ -105,6 +108,7 @@ class Controller:
     Attributes:
         name: What it is called in messages.
         user: What the API server calls it.
+        credential: What the API server calls its token; empty if it has none.
         exited: Done when it ended; with its exception when it ended by one.
     """
 
@@ -116,6 +120,7 @@ class Controller:
     ) -> None:
         self.name = work.name
         self.user = surroundings.user if surroundings else ""
+        self.credential = surroundings.credential if surroundings else ""
         self._audit = surroundings.audit if surroundings else None
         self._again = again
         self._began = datetime.now(UTC)
@@ -348,10 +353,14 @@ class Controller:
     def requests(self) -> list[Request]:
         """Return what it asked of the API server since it was started, oldest first.
 
+        Replicas that run as one ServiceAccount are told apart by their tokens, from
+        Kubernetes 1.30 on.
+
         Raises:
             ClusterError: The cluster has no audit log.
         """
-        return requests(self._log_of_requests(), self._began, {self.user})[::-1]
+        log = self._log_of_requests()
+        return requests(log, self._began, {self.user}, self.credential)[::-1]
 
     def wait_idle(self, *, quiet: float = 0.5, timeout: float = 10.0) -> None:
         """Wait until it has asked nothing of the API server for a while.
@@ -367,7 +376,7 @@ class Controller:
             ControllerExitedError: It ended.
             ClusterError: The cluster has no audit log.
         """
-        follower = Follower(self._log_of_requests(), self.user)
+        follower = Follower(self._log_of_requests(), self.user, self.credential)
         started = last = time.monotonic()
         seen: deque[Request] = deque(maxlen=5)
         pause = threading.Event()

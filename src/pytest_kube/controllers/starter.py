@@ -18,6 +18,7 @@ from pytest_kube.errors import (
     SettingsError,
     hide_frames,
 )
+from pytest_kube.kubeconfig import credential
 from pytest_kube.requests_log import requests
 
 if TYPE_CHECKING:
@@ -102,6 +103,7 @@ class Starter:
             folder=self.folder,
             wide=self.wide,
             audit=self.kube.cluster.audit,
+            credential=credential(kubeconfig),
         )
 
         def load() -> Work:
