@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import Any, assert_type
 
@@ -210,6 +211,8 @@ def fixtures(
     lines = started.errors + kube_controller.output.splitlines()
     assert_type(lines, list[str])
     assert_type(started.user, str)
+    assert_type([line.text for line in started.lines()], list[str])
+    assert_type([line.time for line in started.lines()], list[datetime])
     started.stop()
     print(kube_namespace)  # noqa: T201
 
