@@ -36,8 +36,9 @@ page in a ConfigMap, and a host in a DNS zone. Fixtures that they share are in
 ONLY = {
     "Cluster": ("kubeconfig", "name"),
     "Controller": (
-        *("errors", "kill", "outcomes", "output", "pause", "ports", "reconciles"),
-        *("requests", "restart", "resume", "stop", "summary", "wait_idle"),
+        *("errors", "kill", "lines", "outcomes", "output", "pause", "ports"),
+        *("reconciles", "requests", "restart", "resume", "stop", "summary"),
+        "wait_idle",
     ),
 }
 TYPES = {verbs: ("Ref",), waits: ("ConditionLike",), conditions: ("Predicate",)}

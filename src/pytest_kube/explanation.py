@@ -187,7 +187,11 @@ class Explanation:
         asked = self._requests()
         for controller in controllers:
             self._add("controller", controller.summary())
-            own = [r for r in asked if r.user == controller.user]
+            own = [
+                r
+                for r in asked
+                if r.user == controller.user and r.has(controller.credential)
+            ]
             if asked:
                 self._add("requests", _counted(own, self.observation.elapsed))
             refused = Counter(

@@ -146,6 +146,20 @@ def credentials(
     return _server(cluster, path), tls, headers
 
 
+def credential(path: Path) -> str:
+    """Return what the API server calls the token of a kubeconfig's user.
+
+    Empty where it has none, or one that names no id.
+    """
+    _, user = _current(path)
+    try:
+        payload = user["token"].split(".")[1]
+        claims = json.loads(base64.urlsafe_b64decode(payload + "=="))
+        return f"JTI={claims['jti']}"
+    except (KeyError, IndexError, ValueError, TypeError):
+        return ""
+
+
 def _load(path: Path) -> dict[str, Any]:
     """Return a kubeconfig file's content.
 

@@ -30,6 +30,7 @@ class Running(Protocol):
 
     name: str
     user: str
+    credential: str
     exited: Future[None]
 
     @property

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 REFUSED = 400
+_CREDENTIAL = "authentication.kubernetes.io/credential-id"
 _SLACK = timedelta(seconds=1)
 
 
@@ -24,6 +25,9 @@ class Request:
 
     Attributes:
         user: Who asked.
+        credential: By which of its credentials, as the API server names it; empty where
+            it does not. One user may have several: each start of a controller that
+            runs as a ServiceAccount has a token of its own.
         verb: ``get``, ``list``, ``watch``, ``create``, ``update``, ``patch``, …
         group: The group of what it was about; empty for the core group.
         resource: What it was about, with its subresource: ``widgets/status``.
@@ -45,6 +49,11 @@ class Request:
     message: str
     time: datetime
     version: tuple[str, str] | None = None
+    credential: str = ""
+
+    def has(self, credential: str) -> bool:
+        """Tell whether it came by a credential, as far as both are known."""
+        return not (credential and self.credential) or credential == self.credential
 
     def __str__(self) -> str:
         where = "/".join(part for part in (self.namespace, self.name) if part)
@@ -52,8 +61,17 @@ class Request:
         return f"{text} {self.message}" if self.message else text
 
 
-def requests(path: Path, since: datetime, users: Collection[str]) -> list[Request]:
-    """Return what some users have asked since then, newest first."""
+def requests(
+    path: Path, since: datetime, users: Collection[str], credential: str = ""
+) -> list[Request]:
+    """Return what some users have asked since then, newest first.
+
+    Args:
+        path: The audit log.
+        since: The earliest time.
+        users: The users.
+        credential: Leave out what came by another one.
+    """
     found = []
     with contextlib.suppress(FileNotFoundError):
         for raw in raw_lines(path):
@@ -62,7 +80,8 @@ def requests(path: Path, since: datetime, users: Collection[str]) -> list[Reques
                 continue
             if request.time < since - _SLACK:
                 break  # written in the order of answers, but for a moment
-            if request.user in users and request.time >= since:
+            asked = request.user in users and request.has(credential)
+            if asked and request.time >= since:
                 found.append(request)
     return found
 
@@ -73,11 +92,13 @@ class Follower:
     Args:
         path: The audit log.
         user: The user.
+        credential: Leave out what came by another one.
     """
 
-    def __init__(self, path: Path, user: str) -> None:
+    def __init__(self, path: Path, user: str, credential: str = "") -> None:
         self._path = path
         self._user = user
+        self._credential = credential
         self._position = path.stat().st_size if path.exists() else 0
 
     def read(self) -> Iterator[Request]:
@@ -95,7 +116,9 @@ class Follower:
         self._position += len(whole)
         for raw in whole.splitlines():
             request = _parsed(raw) if named in raw else None
-            if request is not None and request.user == self._user:
+            if request is None or request.user != self._user:
+                continue
+            if request.has(self._credential):
                 yield request
 
 
@@ -128,4 +151,6 @@ def _request(event: Mapping[str, Any], code: int) -> Request:
         message=event["responseStatus"].get("message", ""),
         time=datetime.fromisoformat(event["stageTimestamp"]),
         version=(uid, version) if uid and version else None,
+        # Of who did it, not of whom it was done as.
+        credential=((event["user"].get("extra") or {}).get(_CREDENTIAL) or [""])[0],
     )

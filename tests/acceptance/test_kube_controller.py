@@ -339,6 +339,58 @@ def test_program_is_ready_when_its_watches_are_open(project: Project) -> None:
     )
 
 
+REPLICAS = """\
+import pytest
+from pytest_kube import ControllerNotReadyError
+
+KUBECTL = {kubectl!r}
+LEASE = {{"apiVersion": "coordination.k8s.io/v1", "kind": "Lease",
+         "metadata": {{"name": "manager"}}, "spec": {{"holderIdentity": "nobody"}}}}
+
+@pytest.fixture
+def account(kube):
+    role = {{"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole"}}
+    subject = {{"kind": "ServiceAccount", "namespace": kube.namespace}}
+    kube.apply([
+        {{"apiVersion": "v1", "kind": "ServiceAccount",
+         "metadata": {{"name": "manager"}}}},
+        {{"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRoleBinding",
+         "metadata": {{"name": "manager"}},
+         "roleRef": {{**role, "name": "cluster-admin"}},
+         "subjects": [{{**subject, "name": "manager"}}]}}])
+    return f"{{kube.namespace}}/manager"
+
+def test_requests(kube, run_controller, account):
+    both = [run_controller([KUBECTL, "get", kind, "-w", "-n", "{{namespace}}"],
+                           service_account=account) for kind in ("cm", "secrets")]
+    assert both[0].user == both[1].user
+    for replica, kind in zip(both, ("configmaps", "secrets")):
+        assert {{r.resource for r in replica.requests()}} == {{kind}}
+    assert kube.rbac_report().user == both[0].user
+
+def test_lease(kube, run_controller, account):
+    kube.apply(LEASE)
+    patch = '{{"spec": {{"holderIdentity": "me"}}}}'
+    take = f"{{KUBECTL}} patch lease manager -n {{{{namespace}}}} --type merge -p '{{patch}}'"
+    leader = ["sh", "-c", f"{{take}} && exec sleep 60"]
+    options = dict(ready="lease:manager", service_account=account)
+    run_controller(leader, **options)
+    with pytest.raises(ControllerNotReadyError) as error:
+        run_controller(["sleep", "60"], **options)
+    assert "held by 'me', which is not this program" in str(error.value)
+"""
+
+
+def test_replicas_of_one_service_account_are_told_apart(project: Project) -> None:
+    """By what they asked for, and by which of them holds a Lease."""
+    kubectl = Store(DEFAULT_VERSION).require("kubectl")["kubectl"]
+    project.test(REPLICAS.format(kubectl=str(kubectl)))
+
+    result = project.run("--kube=envtest", "--kube-timeout=3")
+
+    result.assert_outcomes(passed=2)
+
+
 ACCOUNT = """\
 apiVersion: v1
 kind: Namespace

@@ -64,8 +64,8 @@ def run(
     [
         ("kopf", "kwok", "12 passed"),
         ("kopf", "envtest", "9 passed, 3 skipped"),
-        ("go", "kwok", "12 passed"),
-        ("go", "envtest", "9 passed, 3 skipped"),
+        ("go", "kwok", "14 passed"),
+        ("go", "envtest", "11 passed, 3 skipped"),
         ("rust", "kwok", "12 passed"),
         ("rust", "envtest", "9 passed, 3 skipped"),
         ("plain", "kwok", "7 passed"),

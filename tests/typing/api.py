@@ -220,6 +220,8 @@ def fixtures(
     assert_type([outcome.handler, outcome.about, outcome.text], list[str])
     assert_type(kube_controller.reconciles(), Counter[str])
     assert_type(kube_controller.reconciles()["success"], int)
+    assert_type([line.text for line in started.lines()], list[str])
+    assert_type([line.time for line in started.lines()], list[datetime])
     started.stop()
     print(kube_namespace)  # noqa: T201
 

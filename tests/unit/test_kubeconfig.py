@@ -41,6 +41,39 @@ contexts:
 """
 
 
+def token(payload: bytes) -> str:
+    """Return a token with that in its middle."""
+    middle = base64.urlsafe_b64encode(payload).rstrip(b"=").decode()
+    return f"head.{middle}.signature"
+
+
+@pytest.mark.parametrize(
+    ("token", "expected"),
+    [
+        *((token(b'{"jti": "%s"}' % (b"x" * n)), f"JTI={'x' * n}") for n in range(4)),
+        (token(b"{}"), ""),
+        (token(b"[]"), ""),
+        (token(b"\xff"), ""),
+        ("opaque", ""),
+        ("a.b", ""),
+    ],
+)
+def test_token_has_the_name_that_audit_logs_give_it(
+    source: Path, token: str, expected: str
+) -> None:
+    """Whatever its length; other kinds of tokens have none."""
+    copy = kubeconfig.with_token(source, token, source.with_name("robot"))
+
+    assert kubeconfig.credential(copy) == expected
+
+
+def test_user_without_a_token_has_no_credential_of_a_name(source: Path) -> None:
+    """A certificate is its user's own."""
+    jane = kubeconfig.select(source, "staging", source.with_name("jane"))
+
+    assert kubeconfig.credential(jane) == ""
+
+
 def mode(path: Path) -> int:
     """Return who may do what with a file."""
     return path.stat().st_mode & 0o777

@@ -6,12 +6,14 @@ import contextlib
 import gc
 import json
 import os
+import re
 import shlex
 import signal
 import subprocess
 import sys
 import tempfile
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +23,14 @@ from pytest_kube.errors import ClusterError
 from pytest_kube.system import connection
 from pytest_kube.system.connection import BusyError
 from pytest_kube.system.kept import Kept, end, kept, status
-from pytest_kube.system.processes import FORMAT, Guardian, sweep, tail
+from pytest_kube.system.processes import (
+    FORMAT,
+    Guardian,
+    OutputLine,
+    sweep,
+    tail,
+    timed_lines,
+)
 
 from .waiting import is_running, until
 
@@ -254,6 +263,187 @@ def test_next_process_of_a_name_continues_its_log(guardian: Guardian) -> None:
         process.exited.result(2)
 
     assert process.log_tail() == "one\ntwo"
+
+
+# --- output with times --------------------------------------------------------
+
+
+def texts(log: Path) -> list[str]:
+    """Return the lines of a log with times, without those."""
+    return [line.text for line in timed_lines(log)]
+
+
+def test_lines_get_the_times_at_which_they_came(
+    guardian: Guardian, tmp_path: Path
+) -> None:
+    """Both streams, in order; the log is as that of kubectl logs with times."""
+    os.mkfifo(tmp_path / "go-on")
+    script = f"echo one; read _ < {tmp_path}/go-on; echo two >&2"
+    before = datetime.now(UTC)
+    process = guardian.start("child", ["sh", "-c", script], timestamps=True)
+    until(lambda: timed_lines(process.log))
+    between = datetime.now(UTC)
+    (tmp_path / "go-on").write_text("now\n")
+    process.exited.result(2)
+
+    one, two = timed_lines(process.log)
+    assert (one.text, two.text) == ("one", "two")
+    assert before <= one.time <= between <= two.time <= datetime.now(UTC)
+    stamp = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z"
+    assert re.fullmatch(f"({stamp} (one|two)\n){{2}}", process.log.read_text())
+
+
+def test_begun_line_is_there_at_once(guardian: Guardian) -> None:
+    """Who prints without ending the line, or waits behind a prompt, is heard."""
+    script = "printf 'ready'; exec sleep 60"
+    process = guardian.start("child", ["sh", "-c", script], timestamps=True)
+
+    assert until(lambda: texts(process.log)) == ["ready"]
+
+
+def test_what_a_child_wrote_is_whole_when_it_has_ended(guardian: Guardian) -> None:
+    """As much as there is: its pipe was full when it ended."""
+    for _ in range(10):
+        script = "seq 20000; printf last"
+        process = guardian.start("child", ["sh", "-c", script], timestamps=True)
+        process.exited.result(5)
+        expected = [*map(str, range(1, 20001)), "last"]
+
+        assert texts(process.log) == expected
+        process.log.unlink()
+
+
+def test_output_need_not_be_text(guardian: Guardian) -> None:
+    """Every byte is in the log; what is read of it is shown as well as it can be."""
+    script = r"printf '\377\000\n\n a\r\nb\rc'"
+    process = guardian.start("child", ["sh", "-c", script], timestamps=True)
+    process.exited.result(2)
+
+    raw = re.sub(rb"(?m)^\d{4}-\S+Z ", b"", process.log.read_bytes())
+    assert raw == b"\xff\0\n\n a\r\nb\rc\n"
+    shown = ["\N{REPLACEMENT CHARACTER}\0", "", " a", "b", "c"]
+    assert texts(process.log) == shown
+
+
+def test_line_without_end_is_broken(guardian: Guardian) -> None:
+    """Each part has its time, so that the end of a huge log can be read."""
+    script = "import sys; sys.stdout.write('x' * 2_000_000)"
+    process = guardian.start("child", python(script), timestamps=True)
+    process.exited.result(5)
+
+    parts = texts(process.log)
+    assert 0 < len("".join(parts)) < 1024 * 1024
+    assert set("".join(parts)) == {"x"}
+    assert process.log.read_bytes().count(b"x") == 2_000_000
+
+
+def test_lines_that_are_being_written_are_left_out(tmp_path: Path) -> None:
+    """Nor are lines read whose beginning is out of reach, or of no log at all."""
+    log = tmp_path / "log"
+    log.write_text("2026-11-23T19:08:17.123456Z one\n2026-11-2")
+    line = OutputLine(datetime(2026, 11, 23, 19, 8, 17, 123456, UTC), "one")
+
+    assert timed_lines(log) == [line]
+    assert timed_lines(log, at_most=20) == []
+    assert timed_lines(tmp_path / "missing") == []
+
+
+@pytest.fixture
+def detached() -> Iterator[list[int]]:
+    """The ids of processes in sessions of their own, ended after the test."""
+    pids: list[int] = []
+    yield pids
+    for pid in pids:
+        os.kill(pid, signal.SIGKILL)
+
+
+DETACHED = """\
+import os, signal, sys
+if child := os.fork():
+    while os.getsid(child) != child:
+        pass
+    os._exit(3)
+os.setsid()
+print(os.getpid(), flush=True)
+while sys.argv[1:] and os.write(1, b"more" * 1000 + b"\\n"):
+    pass
+signal.pause()
+"""
+
+
+@pytest.mark.parametrize("endless", [False, True])
+def test_what_a_child_leaves_running_holds_up_nothing(
+    guardian: Guardian, detached: list[int], *, endless: bool
+) -> None:
+    """It has the pipe still, and is copied on; the child's end is told at once."""
+    argv = [*python(DETACHED), *["endless"] * endless]
+    process = guardian.start("child", argv, timestamps=True)
+
+    assert process.exited.result(2) == 3
+    with until(lambda: timed_lines(process.log) and process.log.open()) as log:
+        detached.append(int(log.readline().split()[1]))
+    assert guardian.start("next", ["true"]).exited.result(2) == 0
+    if endless:
+        size = process.log.stat().st_size
+        until(lambda: process.log.stat().st_size > size)
+
+
+def test_child_may_close_its_output(guardian: Guardian) -> None:
+    """Daemons do so; the guardian neither spins nor stumbles over it."""
+    script = "printf bye; exec >&- 2>&-; read _ < /dev/null; kill -TERM $$"
+    process = guardian.start("child", ["sh", "-c", script], timestamps=True)
+
+    assert process.exited.result(2) == -signal.SIGTERM
+    assert texts(process.log) == ["bye"]
+    assert guardian.start("next", ["true"]).exited.result(2) == 0
+
+
+def test_loud_child_does_not_hold_up_others(guardian: Guardian) -> None:
+    """One that writes as fast as it can is copied in turns."""
+    loud = guardian.start("loud", ["yes", "x" * 1000], timestamps=True)
+    until(lambda: len(timed_lines(loud.log)) > 100)
+
+    quiet = guardian.start("quiet", ["echo", "hello"], timestamps=True)
+
+    assert quiet.exited.result(2) == 0
+    assert texts(quiet.log) == ["hello"]
+    assert guardian.stop(loud) == -signal.SIGKILL
+
+
+def test_log_with_times_is_continued_after_a_restart(guardian: Guardian) -> None:
+    """What the first one wrote last is a line, although it did not end it."""
+    script = "printf hello; exec sleep 60"
+    before = guardian.start("child", ["sh", "-c", script], timestamps=True)
+    until(lambda: texts(before.log))
+    after = guardian.restart(before)
+
+    assert until(lambda: texts(after.log)[1:]) == ["hello"]
+
+
+def test_program_with_times_that_cannot_be_run_is_named(guardian: Guardian) -> None:
+    """As without them; nothing of it is left in the way."""
+    for _ in range(2):
+        with pytest.raises(ClusterError, match="^child: FileNotFoundError"):
+            guardian.start("child", ["/no/such/program"], timestamps=True)
+
+    assert guardian.start("child", ["true"], timestamps=True).exited.result(2) == 0
+
+
+def test_killed_user_leaves_no_child_whose_output_has_times() -> None:
+    """The guardian reads to the last, and nobody keeps anybody alive by the pipe."""
+    script = (
+        "import os, signal\n"
+        "from pytest_kube.system.processes import Guardian\n"
+        "guardian = Guardian()\n"
+        "child = guardian.start('child', ['yes'], timestamps=True)\n"
+        "print(guardian.directory, guardian._pid, child.pid, flush=True)\n"
+        "os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    with subprocess.Popen(python(script), stdout=subprocess.PIPE, text=True) as user:
+        directory, *pids = user.communicate(timeout=10)[0].split()
+
+    until(lambda: not any(is_running(int(pid)) for pid in pids))
+    assert not Path(directory).exists()
 
 
 # --- stop ---------------------------------------------------------------------

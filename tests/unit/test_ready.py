@@ -41,13 +41,17 @@ def surroundings(tmp_path: Path) -> Surroundings:
 @pytest.fixture
 def log(tmp_path: Path) -> Path:
     path = tmp_path / "output.log"
-    path.write_text("starting\nserving on 8080\n")
+    path.write_text(
+        "2026-11-23T19:08:17.123456Z starting\n"
+        "2026-11-23T19:08:17.234567Z serving on 8080\n"
+    )
     return path
 
 
 def test_log_is_searched_line_by_line(surroundings: Surroundings, log: Path) -> None:
-    """All of it, whenever the line came."""
+    """All of it, whenever the line came; its time is no part of it."""
     assert ready.check("log:^serving on \\d+$", surroundings).passes(log)
+    assert not ready.check("log:2026", surroundings).passes(log)
     never = ready.check("log:ready", surroundings)
     assert not never.passes(log)
     assert never.missing() == "no line of its output matches 'ready'"
@@ -99,28 +103,96 @@ def test_health_endpoint_where_nobody_listens(
     assert "Connection refused" in check.missing()
 
 
-def test_lease_has_to_be_held(
-    surroundings: Surroundings, log: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """In the test's namespace, or in the one that is named."""
+@pytest.fixture
+def leases(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeAPI]:
+    """An API server with Leases."""
     with fake_api() as api:
         monkeypatch.setattr(Client, "from_kubeconfig", lambda _: api.client)
-        own, named = (
-            ready.check(text, surroundings)
-            for text in ("lease:manager", "lease:system/manager")
-        )
-        assert not own.passes(log)
-        assert own.missing().startswith("Lease team/manager: GET /apis/coordination.")
-        held(api, "team", None)
-        held(api, "system", "manager-0")
-        assert not own.passes(log)
-        assert own.missing() == "Lease team/manager: nobody holds it"
-        assert named.passes(log)
+        yield api
 
 
-def held(api: FakeAPI, namespace: str, holder: str | None) -> None:
-    lease = {"metadata": {"name": "manager"}, "spec": {"holderIdentity": holder}}
-    api.answers[f"{LEASES}/{namespace}/leases/manager"] = (200, lease)
+def held(api: FakeAPI, holder: str | None, *, version: int, where: str) -> None:
+    """Let somebody hold the Lease, who has written this version of it."""
+    lease = {
+        "metadata": {"uid": where, "resourceVersion": str(version)},
+        "spec": {"holderIdentity": holder, "acquireTime": "2026-11-23T13:00:00Z"},
+    }
+    api.answers[f"{LEASES}/{where}/leases/manager"] = (200, lease)
+
+
+def wrote(version: int, jti: str) -> str:
+    """Return the line of a write to the Lease of the namespace team."""
+    return event(
+        "me",
+        "update",
+        credential=f"JTI={jti}",
+        objectRef={"resource": "leases", "namespace": "team"},
+        responseObject={"metadata": {"uid": "team", "resourceVersion": str(version)}},
+    )
+
+
+def test_lease_has_to_be_held_by_the_program_itself(
+    surroundings: Surroundings, log: Path, leases: FakeAPI
+) -> None:
+    """Not by a replica with the same user name, nor by itself before it was started."""
+    audit = surroundings.audit
+    assert audit is not None
+    audit.write_text(wrote(1, "mine"))
+    held(leases, "manager-0", version=1, where="team")
+    mine = replace(surroundings, credential="JTI=mine")
+    check = ready.check("lease:manager", mine)
+
+    def passes(*lines: str) -> bool:
+        with audit.open("a") as file:
+            file.writelines(lines)
+        return check.passes(log)
+
+    assert not passes()
+    held(leases, "manager-1", version=2, where="team")
+    assert not passes(wrote(2, "other"))
+    assert check.missing() == (
+        "Lease team/manager: held by 'manager-1' since 2026-11-23T13:00:00Z, which is "
+        "not this program"
+    )
+    held(leases, "", version=3, where="team")
+    assert not passes(wrote(3, "mine"))
+    assert check.missing() == "Lease team/manager: nobody holds it"
+    held(leases, "manager-0", version=4, where="team")
+    assert passes(wrote(4, "mine"))
+
+
+@pytest.mark.parametrize(
+    ("ref", "where", "audited"),
+    [("manager", "team", False), ("kube-system/manager", "kube-system", True)],
+)
+def test_lease_needs_another_holder_where_no_log_tells(
+    surroundings: Surroundings,
+    log: Path,
+    leases: FakeAPI,
+    ref: str,
+    where: str,
+    *,
+    audited: bool,
+) -> None:
+    """Without an audit log, and in namespaces that it leaves out."""
+    if not audited:
+        surroundings = replace(surroundings, audit=None)
+    free = ready.check(f"lease:{ref}", surroundings)
+    assert not free.passes(log)
+    assert free.missing().startswith(f"Lease {where}/manager: GET /apis/coordination.")
+    held(leases, "manager-0", version=1, where=where)
+    taken = ready.check(f"lease:{ref}", surroundings)
+
+    assert free.passes(log)
+    assert not taken.passes(log)
+    assert taken.missing() == (
+        f"Lease {where}/manager: held by 'manager-0' since 2026-11-23T13:00:00Z, as "
+        "when the program was started; no audit log tells more"
+    )
+    held(leases, None, version=2, where=where)
+    assert not taken.passes(log)
+    held(leases, "manager-1", version=3, where=where)
+    assert taken.passes(log)
 
 
 def test_what_is_listed_has_to_be_watched(

@@ -9,6 +9,7 @@ from typing import Any
 
 from pytest_kube.requests_log import Follower, requests
 
+CREDENTIAL = "authentication.kubernetes.io/credential-id"
 START = datetime(2026, 11, 23, 13, 0, tzinfo=UTC)
 
 
@@ -20,11 +21,12 @@ def event(user: str, verb: str, done: float = 0, **more: Any) -> str:
     """Return a line about a widget, answered so many milliseconds after the start."""
     about = {"resource": "widgets", "apiGroup": "example.com", "namespace": "default"}
     code = more.pop("code", 200)
+    credentials = [more.pop("credential")] if "credential" in more else []
     line = {
         "stage": "ResponseComplete",
         "requestURI": "/apis/example.com/v1/namespaces/default/widgets",
         "verb": verb,
-        "user": {"username": user},
+        "user": {"username": user, "extra": {CREDENTIAL: credentials}},
         "objectRef": about | more.pop("objectRef", {}),
         "responseStatus": {"code": code, **more.pop("status", {})},
         "stageTimestamp": at(done).isoformat().replace("+00:00", "Z"),
@@ -69,6 +71,34 @@ def test_watch_counts_when_it_begins(tmp_path: Path) -> None:
     path.write_text("".join(lines))
 
     assert [r.code for r in requests(path, at(0), {"me"})] == [403, 200]
+
+
+def test_requests_of_one_user_are_told_apart_by_credentials(tmp_path: Path) -> None:
+    """What has none may be of any; impersonating somebody does not give theirs."""
+    path = tmp_path / "audit.log"
+    path.touch()
+    follower = Follower(path, "me", "JTI=1")
+    lines = [
+        event("me", "get", 1, credential="JTI=1"),
+        event("me", "list", 2, credential="JTI=2"),
+        event("me", "patch", 3),
+        event(
+            "admin",
+            "delete",
+            4,
+            credential="X509SHA256=3",
+            impersonatedUser={"username": "me"},
+        ),
+    ]
+    path.write_text("".join(lines))
+
+    def verbs(credential: str) -> list[str]:
+        return [r.verb for r in requests(path, at(0), {"me"}, credential)]
+
+    assert verbs("JTI=1") == ["patch", "get"]
+    assert verbs("JTI=2") == ["patch", "list"]
+    assert verbs("") == ["delete", "patch", "list", "get"]
+    assert [r.verb for r in follower.read()] == ["get", "patch"]
 
 
 def test_no_log_tells_of_no_requests(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import sys
 import tempfile
 import threading
 from dataclasses import replace
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -309,6 +310,25 @@ def test_logs_of_other_threads_are_its_output(surroundings: Surroundings) -> Non
     assert "WARNING mine: two\nlines" in controller.output
     assert "something else" not in controller.output
     assert controller.tail(1) == "lines"
+
+
+def test_lines_of_other_threads_have_the_times_of_their_records(
+    surroundings: Surroundings,
+) -> None:
+    """In UTC, whatever the time zone of the machine."""
+
+    def reconcile(stop: threading.Event, ready: Callable[[], None]) -> None:
+        logging.getLogger("mine").warning("one")
+        ready()
+        stop.wait(2)
+
+    before = datetime.now(UTC)
+    with run(reconcile, surroundings) as controller:
+        (line,) = controller.lines()
+
+    assert line.text.endswith("WARNING mine: one")
+    assert before <= line.time <= datetime.now(UTC)
+    assert controller.output == line.text
 
 
 # --- how they end -------------------------------------------------------------
@@ -1076,6 +1096,25 @@ def test_program_runs_in_its_surroundings(programs: Surroundings) -> None:
         str(folder),
         "oops",
     ]
+
+
+def test_lines_of_a_program_have_times_also_from_before_a_restart(
+    programs: Surroundings,
+) -> None:
+    """Its output is the same without them, oldest first."""
+    write_program(programs.folder, "echo $$; exec sleep 60")
+    load_it = partial(load, "exec:bin/manager", programs, ready="log:^\\d+$")
+    moments = [datetime.now(UTC)]
+
+    with running(load_it(), programs, timeout=2, again=load_it) as controller:
+        moments.append(datetime.now(UTC))
+        controller.restart()
+        moments.append(datetime.now(UTC))
+        first, second = controller.lines()
+
+    assert moments[0] <= first.time <= moments[1] <= second.time <= moments[2]
+    assert controller.output == f"{first.text}\n{second.text}"
+    assert controller.tail(1) == second.text
 
 
 def test_program_that_ends_is_a_failure_with_its_code(programs: Surroundings) -> None:

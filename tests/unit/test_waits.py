@@ -48,6 +48,7 @@ class Controller:
 
     name: str = "mine"
     user: str = "controller-1"
+    credential: str = ""
     exited: Future[None] = field(default_factory=Future)
     errors: list[str] = field(default_factory=list)
     output: str = ""

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"flag"
 	"os"
+	"time"
 
 	"k8s.io/apimachinery/pkg/runtime"
 	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
@@ -25,6 +26,12 @@ func main() {
 		"Where /healthz and /readyz are served; 0 for nowhere.")
 	elect := flag.Bool("leader-elect", false,
 		"Act only while no other replica does: while holding the Lease.")
+	lease := flag.Duration("leader-elect-lease-duration", 15*time.Second,
+		"How long a replica that crashed keeps the Lease.")
+	deadline := flag.Duration("leader-elect-renew-deadline", 10*time.Second,
+		"After how long a replica gives up that cannot renew the Lease.")
+	retry := flag.Duration("leader-elect-retry-period", 2*time.Second,
+		"How long to wait before the next try to get or renew the Lease.")
 	namespaced := flag.Bool("namespaced", false,
 		"Watch the namespace that is in the environment as NAMESPACE; else all of them.")
 	logging := zap.Options{Development: true}
@@ -39,6 +46,9 @@ func main() {
 		LeaderElectionID:              controller.Operator,
 		LeaderElectionNamespace:       controller.Namespace,
 		LeaderElectionReleaseOnCancel: true,
+		LeaseDuration:                 lease,
+		RenewDeadline:                 deadline,
+		RetryPeriod:                   retry,
 	}
 	if err := run(options, *namespaced); err != nil {
 		ctrl.Log.Error(err, "the manager cannot run")

@@ -9,6 +9,14 @@ data.
 **How.** Start the controller twice: each `run_controller` has a user of its own, and
 the API server's audit log has who wrote what. The history of what they do, complete and
 in order, then shows whether they took turns.
+
+**In Go.** Replicas of controller-runtime may run as one ServiceAccount, as shipped:
+each start has a token of its own, by which `requests()` tells them apart. The leader is
+ready by `ready="lease:NAMESPACE/NAME"`, when it holds the Lease itself; the standby by
+the line in which it says that it tries to. `leader.stop()` gives the Lease back at once
+where the manager has `LeaderElectionReleaseOnCancel`. After `leader.kill()` it has to
+expire: 15 seconds, unless flags of the manager shorten that, as in
+[examples/go](../examples/go/tests/test_leader_election.py).
 """
 
 from __future__ import annotations

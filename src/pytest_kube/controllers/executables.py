@@ -109,7 +109,7 @@ class ExecutableWork:
         name = f"controller-{where.namespace}-{program}-{secrets.token_hex(3)}"
         try:
             self._process = where.guardian.start(
-                name, self._argv, env=env, cwd=where.folder
+                name, self._argv, env=env, cwd=where.folder, timestamps=True
             )
         except ClusterError as e:
             other = "; was it built for another machine?" if _FORMAT in str(e) else ""

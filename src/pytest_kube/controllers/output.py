@@ -7,8 +7,11 @@ import logging
 import threading
 import traceback
 from contextvars import ContextVar
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from pytest_kube.system.processes import OutputLine
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -42,8 +45,10 @@ class _Collector(logging.Handler):
         if record.thread == self._test_thread or not concerns(self._controller):
             return
         about = getattr(record, "k8s_ref", None)  # kopf's: the object it handles
+        moment = datetime.fromtimestamp(record.created, UTC)
         for line in self.format(record).splitlines():
-            self._controller.write(f"[{about.get('name')}] {line}" if about else line)
+            text = f"[{about.get('name')}] {line}" if about else line
+            self._controller.write(OutputLine(moment, text))
 
 
 @contextlib.contextmanager

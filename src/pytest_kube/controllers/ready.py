@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 import time
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from pytest_kube.errors import APIError, ClusterError, ControllerError, hide_frames
+from pytest_kube.requests_log import REFUSED, Follower
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -22,8 +23,12 @@ QUIET = 0.1
 HTTP_TIMEOUT = 1.0
 """Seconds for an answer of a health endpoint."""
 
+_TIMES = re.compile(r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z ", re.MULTILINE)
 _LOG_LIMIT = 1024 * 1024
 _GOOD = range(200, 300)
+
+_UNAUDITED = {"kube-system", "kube-node-lease"}
+"""Namespaces whose Leases the audit policy leaves out."""
 
 
 class Check(Protocol):
@@ -87,10 +92,10 @@ class LogCheck:
             ) from e
 
     def passes(self, log: Path) -> bool:
-        """Look through all of the output."""
+        """Look through all of the output, without the times that lines have there."""
         with log.open("rb") as file:
             text = file.read(_LOG_LIMIT).decode("utf-8", "replace")
-        return self._pattern.search(text) is not None
+        return self._pattern.search(_TIMES.sub("", text)) is not None
 
     def missing(self) -> str:
         """Say which line."""
@@ -130,33 +135,66 @@ class HTTPCheck:
 
 
 class LeaseCheck:
-    """A Lease that somebody holds."""
+    """A Lease that this program holds.
+
+    It does if the Lease, as it is stored, has a holder and was written by the program
+    itself since it was started, as the API server's audit log tells. Without one, the
+    holder has to be another than before the start.
+    """
 
     def __init__(self, ref: str, surroundings: Surroundings) -> None:
         from pytest_kube.client import Client
 
         namespace, _, name = ref.rpartition("/")
-        self._ref = f"{namespace or surroundings.namespace}/{name}"
+        namespace = namespace or surroundings.namespace
+        self._ref = f"{namespace}/{name}"
         self._path = (
-            "/apis/coordination.k8s.io/v1/namespaces/"
-            f"{namespace or surroundings.namespace}/leases/{name}"
+            f"/apis/coordination.k8s.io/v1/namespaces/{namespace}/leases/{name}"
         )
         self._client = Client.from_kubeconfig(surroundings.kubeconfig)
         self._seen = ""
+        audit = None if namespace in _UNAUDITED else surroundings.audit
+        self._follower = None if audit is None else _follower(surroundings, audit)
+        self._written: set[tuple[str, str] | None] = set()
+        self._before = _holder(self._look()) if audit is None else ""
 
     def passes(self, log: Path) -> bool:  # noqa: ARG002
-        """Look at the Lease, as the controller itself."""
+        """Look at the Lease, and then at what the program has written."""
+        lease = self._look()
+        holder = _holder(lease)
+        if not holder or self._follower is None:
+            return holder not in {"", self._before}
+        self._written |= {
+            r.version for r in self._follower.read() if r.resource == "leases"
+        }
+        metadata = lease["metadata"]
+        return (metadata["uid"], metadata["resourceVersion"]) in self._written
+
+    def _look(self) -> dict[str, Any]:
+        """Return the Lease, read as the controller itself."""
         try:
-            lease = self._client.request("GET", self._path)
+            lease: dict[str, Any] = self._client.request("GET", self._path)
         except (APIError, ClusterError) as e:
             self._seen = str(e)
-            return False
+            return {}
+        since = (lease.get("spec") or {}).get("acquireTime")
         self._seen = "nobody holds it"
-        return bool((lease.get("spec") or {}).get("holderIdentity"))
+        if holder := _holder(lease):
+            self._seen = f"held by {holder!r}{f' since {since}' if since else ''}"
+            self._seen += (
+                ", as when the program was started; no audit log tells more"
+                if self._follower is None
+                else ", which is not this program"
+            )
+        return lease
 
     def missing(self) -> str:
         """Say what is with the Lease."""
         return f"Lease {self._ref}: {self._seen}"
+
+
+def _holder(lease: Mapping[str, Any]) -> str:
+    return (lease.get("spec") or {}).get("holderIdentity") or ""
 
 
 class WatchesCheck:
@@ -166,14 +204,12 @@ class WatchesCheck:
     """
 
     def __init__(self, surroundings: Surroundings) -> None:
-        from pytest_kube.requests_log import Follower
-
         if surroundings.audit is None:
             raise ControllerError(
                 "ready='watches' needs the API server's audit log, which clusters of "
                 "kwok and envtest have; elsewhere use log:REGEX, http://… or lease:NAME"
             )
-        self._follower = Follower(surroundings.audit, surroundings.user)
+        self._follower = _follower(surroundings, surroundings.audit)
         self._listed: set[tuple[str, str]] = set()
         self._watched: set[tuple[str, str]] = set()
         self._refused: Mapping[str, None] = {}
@@ -185,7 +221,7 @@ class WatchesCheck:
         for request in self._follower.read():
             self._asked += 1
             what = (request.group, request.resource)
-            if request.code >= 400:  # noqa: PLR2004
+            if request.code >= REFUSED:
                 self._refused = {**self._refused, str(request): None}
             elif request.verb in {"list", "watch"}:
                 self._last = time.monotonic()
@@ -206,3 +242,7 @@ class WatchesCheck:
             f"{self._asked or 'no'} other things; one that watches nothing is ready "
             f"when another thing tells: see ready{refused}"
         )
+
+
+def _follower(surroundings: Surroundings, audit: Path) -> Follower:
+    return Follower(audit, surroundings.user, surroundings.credential)

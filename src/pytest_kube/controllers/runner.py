@@ -6,6 +6,7 @@ What it is made of (kopf handlers, a function, an executable) is a :class:`Work`
 from __future__ import annotations
 
 import contextlib
+import heapq
 import sys
 import threading
 import time
@@ -35,7 +36,7 @@ from pytest_kube.errors import (
     hide_frames,
 )
 from pytest_kube.requests_log import Follower, requests
-from pytest_kube.system.processes import tail
+from pytest_kube.system.processes import timed_lines
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -44,7 +45,7 @@ if TYPE_CHECKING:
     from pytest_kube.controllers.access import Access
     from pytest_kube.controllers.outcomes import Outcome
     from pytest_kube.requests_log import Request
-    from pytest_kube.system.processes import Guardian
+    from pytest_kube.system.processes import Guardian, OutputLine
 
 __tracebackhide__ = hide_frames
 
@@ -70,6 +71,8 @@ class Surroundings:
         wide: Whether it looks after all namespaces rather than the test's own.
         audit: The API server's audit log, where there is one.
         access: How it reaches the API server, if it runs in this process.
+        credential: What the API server calls its token, if it has one: others may run
+            as the same user.
     """
 
     user: str
@@ -80,6 +83,7 @@ class Surroundings:
     wide: bool = False
     audit: Path | None = None
     access: Access | None = None
+    credential: str = ""
 
 
 class Work(Protocol):
@@ -117,6 +121,7 @@ class Controller:
     Attributes:
         name: What it is called in messages.
         user: What the API server calls it.
+        credential: What the API server calls its token; empty if it has none.
         exited: Done when it ended; with its exception when it ended by one.
     """
 
@@ -128,6 +133,7 @@ class Controller:
     ) -> None:
         self.name = work.name
         self.user = surroundings.user if surroundings else ""
+        self.credential = surroundings.credential if surroundings else ""
         self._audit = surroundings.audit if surroundings else None
         self._access = surroundings.access if surroundings else None
         self._again = again
@@ -135,7 +141,7 @@ class Controller:
         self._errors: list[str] = []
         self._errors_read = 0
         self._outcomes: list[Outcome] = []
-        self._output: deque[str] = deque(maxlen=_OUTPUT_LINES)
+        self._output: deque[OutputLine] = deque(maxlen=_OUTPUT_LINES)
         self._logs: list[Path] = []
         self._timeout = 0.0
         self._begin(work)
@@ -203,7 +209,7 @@ class Controller:
     @property
     def output(self) -> str:
         """What it logged or printed so far."""
-        return "\n".join(self._lines())
+        return "\n".join(line.text for line in self.lines())
 
     def failure(self) -> Exception | None:
         """Return the error to raise if it ended by itself, else ``None``."""
@@ -247,11 +253,20 @@ class Controller:
 
     def tail(self, lines: int = 15) -> str:
         """Return the last *lines* of its output."""
-        return "\n".join(self._lines()[-lines:])
+        return "\n".join(line.text for line in self.lines()[-lines:])
 
-    def _lines(self) -> list[str]:
-        logged = (tail(log, _OUTPUT_LINES).splitlines() for log in self._logs)
-        return [*self._output, *(line for lines in logged for line in lines)]
+    def lines(self) -> list[OutputLine]:
+        """Return the lines of its output, also from before a restart, oldest first.
+
+        Each has a ``time``, in UTC, and its ``text``. The time is when it was logged;
+        of what a program printed, when the first of the line came. Of much output they
+        are the last lines, of each start about a megabyte.
+
+        Example:
+            >>> [line.time for line in controller.lines() if "reconciled" in line.text]
+        """
+        logged = [list(self._output), *(timed_lines(log) for log in self._logs)]
+        return list(heapq.merge(*logged, key=lambda line: line.time))
 
     # --- for what it is made of ---------------------------------------------
 
@@ -260,7 +275,7 @@ class Controller:
         if not self._ready.done():
             self._ready.set_result(None)
 
-    def write(self, line: str) -> None:
+    def write(self, line: OutputLine) -> None:
         """Add to its output."""
         self._output.append(line)
 
@@ -413,10 +428,14 @@ class Controller:
     def requests(self) -> list[Request]:
         """Return what it asked of the API server since it was started, oldest first.
 
+        Replicas that run as one ServiceAccount are told apart by their tokens, from
+        Kubernetes 1.30 on.
+
         Raises:
             ClusterError: The cluster has no audit log.
         """
-        return requests(self._log_of_requests(), self._began, {self.user})[::-1]
+        log = self._log_of_requests()
+        return requests(log, self._began, {self.user}, self.credential)[::-1]
 
     def wait_idle(self, *, quiet: float = 0.5, timeout: float = 10.0) -> None:
         """Wait until it has asked nothing of the API server for a while.
@@ -432,7 +451,7 @@ class Controller:
             ControllerExitedError: It ended.
             ClusterError: The cluster has no audit log.
         """
-        follower = Follower(self._log_of_requests(), self.user)
+        follower = Follower(self._log_of_requests(), self.user, self.credential)
         started = last = time.monotonic()
         seen: deque[Request] = deque(maxlen=5)
         pause = threading.Event()

@@ -19,7 +19,7 @@ from pytest_kube.errors import (
     SettingsError,
     hide_frames,
 )
-from pytest_kube.kubeconfig import new_path
+from pytest_kube.kubeconfig import credential, new_path
 from pytest_kube.requests_log import requests
 
 if TYPE_CHECKING:
@@ -110,6 +110,7 @@ class Starter:
             wide=self.wide,
             audit=self.kube.cluster.audit,
             access=access,
+            credential=credential(identity),
         )
 
         def load() -> Work:
@@ -127,7 +128,9 @@ class Starter:
             controller = self._stack.enter_context(running)
         except ControllerError as e:
             if surroundings.audit is not None:
-                asked = requests(surroundings.audit, began, {user})
+                asked = requests(
+                    surroundings.audit, began, {user}, surroundings.credential
+                )
                 e.args = ("\n  It ".join([str(e), *hygiene.lacking(asked)]),)
             raise e.with_traceback(None) from e.__cause__
         checks.callback(self._check, controller)  # after it was stopped

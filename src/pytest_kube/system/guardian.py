@@ -12,7 +12,8 @@ lease under which it was started, and is killed when that ends.
 It speaks JSON, one message per line. Requests carry an ``id`` that the answer repeats::
 
     {"id": 1, "do": "lease", "shared": false}
-    {"id": 2, "do": "start", "name": "etcd", "argv": [...], "log": "etcd.log"}
+    {"id": 2, "do": "start", "name": "etcd", "argv": [...], "log": "etcd.log",
+     "timestamps": false}
     {"id": 3, "do": "stop", "name": "etcd", "grace": 5.0}
     {"id": 4, "do": "finally", "argv": [...], "seconds": 60}
     {"id": 5, "do": "keep", "idle": 600, "about": {...}, "format": 1, "shared": false}
@@ -48,6 +49,16 @@ SEND_TIMEOUT = 2.0
 
 LONGEST_LINE = 8 * 1024 * 1024
 """More than the system takes as arguments and environment of a process."""
+
+CHUNK = 64 * 1024
+"""Bytes of output that are copied in one turn: a child that writes without end must not
+hold up the others."""
+
+LARGEST_PIPE = 1024 * 1024
+"""Bytes of output that can be on their way when a child ends."""
+
+LONGEST_OUTPUT_LINE = 256 * 1024
+"""Bytes, after which a line of output is broken in two: readers look for the times."""
 
 LONGEST_SLEEP = 3600.0
 """Seconds; the system's calls count milliseconds in 32 bits."""
@@ -116,22 +127,86 @@ class User:
                 pass
 
 
+class Output:
+    """What a child writes, on its way through a pipe to its log, where it gets times.
+
+    Attributes:
+        writing: The end for the child; ours has to be closed when the child has it.
+    """
+
+    def __init__(self, log: str) -> None:
+        self._log = open(log, "ab", buffering=0)
+        reading, writing = os.pipe()
+        os.set_blocking(reading, False)
+        self._pipe = open(reading, "rb", buffering=0)
+        self.writing = open(writing, "wb", buffering=0)
+        self._length = 0  # of the line that has not ended
+
+    def fileno(self) -> int:
+        """Return what a selector needs."""
+        return self._pipe.fileno()
+
+    def copy(self) -> bytes | None:
+        """Copy some of it; return what, ``None`` if there is none, ``b""`` at its end.
+
+        The first of a line is written at once with its time, not when the line ends:
+        nothing is kept here that could be lost, or grow.
+        """
+        data = self._pipe.read(CHUNK)
+        if data:
+            stamp = _stamp()
+            last = data[-1:]  # the line after it has not begun
+            text = data[:-1].replace(b"\n", b"\n" + stamp) + last
+            self._write(text if self._length else stamp + text)
+            rest = len(data) - 1 - data.rfind(b"\n")
+            self._length = rest + (self._length if rest == len(data) else 0)
+            if self._length > LONGEST_OUTPUT_LINE:
+                self._end_line()
+        return data
+
+    def finish(self) -> None:
+        """Copy what is left of a child that has ended.
+
+        It may have left others that go on writing, even without end.
+        """
+        if self._pipe.closed:
+            return  # it has closed its end before
+        for _ in range(0, LARGEST_PIPE + CHUNK, CHUNK):
+            if not self.copy():
+                break
+        if self._length:
+            self._end_line()
+
+    def close(self) -> None:
+        """Close the files; there is nobody any more who could write."""
+        if self._length:
+            self._end_line()
+        self._pipe.close()
+        self._log.close()
+
+    def _end_line(self) -> None:
+        self._write(b"\n")
+        self._length = 0
+
+    def _write(self, data: bytes) -> None:
+        try:
+            self._log.write(data)
+        except OSError:  # a full disk must not stop the child, nor end the cluster
+            pass
+
+
 class Child:
     """A child process and its owner: a user, or nobody when it is kept."""
 
-    def __init__(
-        self,
-        owner: User,
-        request: dict[str, Any],
-        log: str,
-        process: subprocess.Popen[bytes],
-    ) -> None:
+    process: subprocess.Popen[bytes]
+
+    def __init__(self, owner: User, request: dict[str, Any], log: str) -> None:
         self.owner: User | None = owner
         self.request = request
         self.name: str = request["name"]
         self.argv: list[str] = request["argv"]
         self.log = log
-        self.process = process
+        self.output: Output | None = None  # unless the log gets it directly
         # The end of the grace period, and who wants to know the exit code.
         self.deadline = NEVER
         self.stops: list[tuple[User, int]] = []
@@ -186,6 +261,8 @@ class Guardian:
                         wake_read.recv(4096)
                     elif key.fileobj is self.listener:
                         self._accept()
+                    elif isinstance(key.data, Output):
+                        self._copy(key.data)
                     else:
                         self._serve(key.data)
                 self._reap()
@@ -307,29 +384,42 @@ class Guardian:
         if self._find(user, message["name"]):
             raise FileExistsError("there is one of that name")
         log = os.path.join(user.logs, message["log"])
-        child = Child(user, message, log, self._spawn(message, log))
+        child = Child(user, message, log)
+        self._spawn(child)
         self.children.append(child)
         return {"pid": child.process.pid}
 
-    def _spawn(self, message: dict[str, Any], log: str) -> subprocess.Popen[bytes]:
-        with open(log, "ab") as output:
-            return subprocess.Popen(
+    def _spawn(self, child: Child) -> None:
+        message = child.request
+        output = Output(child.log) if message.get("timestamps") else None
+        with output.writing if output else open(child.log, "ab") as writing:
+            child.process = subprocess.Popen(
                 message["argv"],
                 stdin=subprocess.DEVNULL,
-                stdout=output,
+                stdout=writing,
                 stderr=subprocess.STDOUT,
                 env=message.get("env"),
                 cwd=message.get("cwd") or self.directory,
                 start_new_session=True,
                 preexec_fn=self.die_with_us,
             )
+        child.output = output
+        if output:
+            self.selector.register(output, selectors.EVENT_READ, output)
+
+    def _copy(self, output: Output) -> None:
+        if output.copy() == b"":
+            self.selector.unregister(output)
+            output.close()
 
     def _restart(self, user: User, message: dict[str, Any]) -> dict[str, Any]:
         child = self._find(user, message["name"])
         if child is None:
             raise FileNotFoundError("there is none of that name")
         _kill([child])
-        child.process = self._spawn(child.request, child.log)
+        if child.output:
+            child.output.finish()
+        self._spawn(child)
         return {"pid": child.process.pid}
 
     def _stop(self, user: User, message: dict[str, Any]) -> dict[str, Any] | None:
@@ -399,6 +489,8 @@ class Guardian:
             if code is not None:
                 # What it may have left in its process group goes with it.
                 _signal(child.process, signal.SIGKILL)
+                if child.output:
+                    child.output.finish()
                 self.children.remove(child)
                 self._report(child, code)
             elif time.monotonic() >= child.deadline:
@@ -479,6 +571,13 @@ def _signal(child: subprocess.Popen[bytes], number: int) -> None:
         os.killpg(child.pid, number)
     except (ProcessLookupError, PermissionError):  # macOS says so of a zombie's group
         pass
+
+
+def _stamp() -> bytes:
+    """Return the time as it stands before a line, as that of ``kubectl logs`` does."""
+    seconds, rest = divmod(time.time_ns(), 1_000_000_000)
+    moment = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds))
+    return f"{moment}.{rest // 1000:06d}Z ".encode()
 
 
 def _death_signal() -> Any:

@@ -17,9 +17,10 @@ from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from dataclasses import dataclass
 from dataclasses import field as dataclass_field
+from datetime import datetime
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, Self
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, Self
 
 from pytest_kube.errors import ClusterError, hide_frames
 from pytest_kube.system.connection import (
@@ -35,11 +36,13 @@ if TYPE_CHECKING:
 
 __tracebackhide__ = hide_frames
 
-FORMAT = 1
+FORMAT = 2
 """The version of what a guardian is asked and answers; who connects compares it."""
 
 END_TIMEOUT = 300.0
 """Seconds for the end. Clean-up commands have limits, which the guardian keeps."""
+
+_STAMP = len("2026-11-23T19:08:17.123456Z ")
 
 NOT_STARTED = 127
 """The exit code of what could not be started, the one that shells have for it."""
@@ -78,6 +81,35 @@ def tail(path: Path, lines: int, *, at_most: int = 64 * 1024) -> str:
     except OSError:
         return ""
     return "\n".join(text.splitlines()[-lines:])
+
+
+class OutputLine(NamedTuple):
+    """A line of output, and when it came, in UTC."""
+
+    time: datetime
+    text: str
+
+
+def timed_lines(path: Path, *, at_most: int = 1024 * 1024) -> list[OutputLine]:
+    """Return the last lines of a log with times, reading *at_most* bytes of it."""
+    try:
+        with path.open("rb") as file:
+            start = file.seek(0, os.SEEK_END) - at_most
+            file.seek(max(0, start))
+            if start > 0:
+                file.readline()  # the end of one
+            data = file.read()
+    except OSError:
+        return []
+    found = []
+    for raw in data.split(b"\n"):
+        try:
+            moment = datetime.fromisoformat(raw[: _STAMP - 1].decode())
+        except ValueError:  # the last one may be written right now
+            continue
+        text = raw[_STAMP:].decode("utf-8", "replace")
+        found += [OutputLine(moment, line) for line in text.splitlines() or [""]]
+    return found
 
 
 class Guardian:
@@ -201,10 +233,12 @@ class Guardian:
         *,
         env: Mapping[str, str] | None = None,
         cwd: Path | None = None,
+        timestamps: bool = False,
     ) -> Process:
         """Start a child process; its output goes to ``NAME.log`` in the folder.
 
-        While another one of that name runs, it is called ``NAME-2`` and so on.
+        While another one of that name runs, it is called ``NAME-2`` and so on. With
+        *timestamps* each line has its time there; :func:`timed_lines` reads them.
 
         Raises:
             ClusterError: The system refused, for example a file that cannot be run.
@@ -218,6 +252,7 @@ class Guardian:
                 log=process.log.name,
                 env=None if env is None else dict(env),
                 cwd=None if cwd is None else str(cwd),
+                timestamps=timestamps,
             )
         except ClusterError:
             _settle(process.exited, NOT_STARTED)
