@@ -11,6 +11,7 @@ import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from pytest_kube.controllers.loops import watched
 from pytest_kube.errors import ControllerError, hide_frames
 
 if TYPE_CHECKING:
@@ -200,7 +201,7 @@ class AsyncWork(FunctionWork):
     """A coroutine function: stopped by an event if it takes one, else cancelled."""
 
     def __post_init__(self) -> None:
-        self._loop: asyncio.AbstractEventLoop | None = None
+        self.loop: asyncio.AbstractEventLoop | None = None
         self._task: asyncio.Task[Any] | None = None
         self._stop = asyncio.Event()
         self._stopping = False
@@ -220,20 +221,21 @@ class AsyncWork(FunctionWork):
             arguments["stop"] = self._stop
         if "ready" in self.takes:
             arguments["ready"] = controller.ready
-        self._task = asyncio.ensure_future(self.function(**arguments))
-        self._loop = asyncio.get_running_loop()
-        if self._stopping:  # already, when the loop did not exist yet
-            self._end()
-        if "ready" not in self.takes:
-            controller.ready()
-        await self._task
+        with watched(controller.report):
+            self._task = asyncio.ensure_future(self.function(**arguments))
+            self.loop = asyncio.get_running_loop()
+            if self._stopping:  # already, when the loop did not exist yet
+                self._end()
+            if "ready" not in self.takes:
+                controller.ready()
+            await self._task
 
     def stop(self) -> None:
         """Set the stop event, or cancel the task."""
         self._stopping = True
-        if self._loop is not None:
+        if self.loop is not None:
             with contextlib.suppress(RuntimeError):  # the loop has ended meanwhile
-                self._loop.call_soon_threadsafe(self._end)
+                self.loop.call_soon_threadsafe(self._end)
 
     def _end(self) -> None:
         if "stop" in self.takes:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_kube import kubeconfig
 from pytest_kube.controllers import kopf_logs
+from pytest_kube.controllers.loops import watched
 from pytest_kube.errors import ControllerError, hide_frames
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ class KopfWork:
         self._target = target
         self._surroundings = surroundings
         self._options = dict(options)
-        self._loop: asyncio.AbstractEventLoop | None = None
+        self.loop: asyncio.AbstractEventLoop | None = None
         self._task: asyncio.Task[None] | None = None
         self._stopping = False
         self._opened: set[str] = set()
@@ -74,7 +75,11 @@ class KopfWork:
             asyncio.run(self._main(controller))
 
     async def _main(self, controller: Controller) -> None:
-        self._loop = asyncio.get_running_loop()
+        with watched(controller.report):
+            await self._operate(controller)
+
+    async def _operate(self, controller: Controller) -> None:
+        self.loop = asyncio.get_running_loop()
         self._task = asyncio.current_task()
         if self._stopping:  # already, when there was nothing to cancel yet
             return
@@ -109,15 +114,16 @@ class KopfWork:
                 raise
         finally:
             watcher.cancel()
+            await asyncio.gather(watcher, return_exceptions=True)
             await session.aiohttp_session.close()
             await self._end_connections()
 
     def stop(self) -> None:
         """Cancel the operator, which lets it clean up."""
         self._stopping = True
-        if self._loop is not None and self._task is not None:
+        if self.loop is not None and self._task is not None:
             with contextlib.suppress(RuntimeError):  # the loop has ended meanwhile
-                self._loop.call_soon_threadsafe(self._task.cancel)
+                self.loop.call_soon_threadsafe(self._task.cancel)
 
     def waiting_for(self) -> str:
         """Name the watches that are missing."""

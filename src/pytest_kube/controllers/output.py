@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import sys
 import threading
 import traceback
 from contextvars import ContextVar
@@ -72,6 +73,13 @@ def own_traceback(error: BaseException) -> str:
         told.stack = traceback.StackSummary.from_list(frames)
         told = told.__cause__ or told.__context__
     return "".join(whole.format()).rstrip()
+
+
+def stack(thread: threading.Thread) -> str:
+    """Say where a thread is, as tracebacks do; empty when it has ended."""
+    frame = sys._current_frames().get(thread.ident or 0)  # noqa: SLF001
+    text = "".join(traceback.format_stack(frame)) if frame else ""
+    return text.rstrip()
 
 
 def one_line(error: BaseException) -> str:

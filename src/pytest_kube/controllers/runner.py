@@ -7,10 +7,8 @@ from __future__ import annotations
 
 import contextlib
 import heapq
-import sys
 import threading
 import time
-import traceback
 from collections import Counter, deque
 from concurrent.futures import FIRST_COMPLETED, Future
 from concurrent.futures import wait as wait_for_futures
@@ -21,11 +19,13 @@ from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from pytest_kube.controllers import metrics
 from pytest_kube.controllers.environment import cluster_environment
+from pytest_kube.controllers.loops import told_tasks
 from pytest_kube.controllers.output import (
     collected_logs,
     one_line,
     own_traceback,
     running_here,
+    stack,
 )
 from pytest_kube.errors import (
     ClusterError,
@@ -55,6 +55,11 @@ STOP_TIMEOUT = 5.0
 KILL_TIMEOUT = 0.2
 """Seconds for the thread of one that was killed; it may go on, cut off as it is."""
 
+_MAIN_THREAD = "only works in main thread"
+_NO_SIGNALS = (
+    "  It runs in a thread of pytest's process, where handlers of signals cannot be "
+    "set; set them in the program's main(), around what is tested"
+)
 _OUTPUT_LINES = 10_000
 
 
@@ -141,6 +146,7 @@ class Controller:
         self._errors: list[str] = []
         self._errors_read = 0
         self._outcomes: list[Outcome] = []
+        self._findings: list[str] = []
         self._output: deque[OutputLine] = deque(maxlen=_OUTPUT_LINES)
         self._logs: list[Path] = []
         self._timeout = 0.0
@@ -200,6 +206,10 @@ class Controller:
             return Counter(outcome.result for outcome in self._outcomes)
         return metrics.reconciles(self.name, self.ports.get("metrics"))
 
+    def findings(self) -> list[str]:
+        """Return what its author should know of it, that no wait tells."""
+        return list(self._findings)
+
     @property
     def ports(self) -> dict[str, int]:
         """The ports that were put in for ``{port:NAME}``."""
@@ -221,6 +231,8 @@ class Controller:
         # The traceback of an error of ours would say nothing about the controller.
         if cause is not None and not isinstance(cause, ControllerError):
             text += f"\n{indent(own_traceback(cause), '    ')}"
+            if _MAIN_THREAD in str(cause):
+                text += f"\n{_NO_SIGNALS}"
         elif last := self.tail():
             text += f"\n  Its last lines:\n{indent(last, '    ')}"
         error = ControllerExitedError(text)
@@ -288,6 +300,11 @@ class Controller:
         if not self._killed:
             self._errors.append(text)
 
+    def report(self, text: str) -> None:
+        """Note what its author should know, in words that follow its name."""
+        if not self._killed:
+            self._findings.append(text)
+
     def report_outcome(self, outcome: Outcome) -> None:
         """Note what a call of a handler came to."""
         self._outcomes.append(outcome)
@@ -313,9 +330,11 @@ class Controller:
             raise failure
         if not self._ready.done():
             last = self.tail() or "(none)"
+            found = "".join(f"\n  It {text}" for text in self._findings)
             raise ControllerNotReadyError(
                 f"controller {self.name} was not ready within {timeout:.1f} s: "
-                f"{self._work.waiting_for()}\n  Its last lines:\n{indent(last, '    ')}"
+                f"{self._work.waiting_for()}{found}\n"
+                f"  Its last lines:\n{indent(last, '    ')}"
             )
 
     def stop(self) -> None:
@@ -332,10 +351,14 @@ class Controller:
         self._end(STOP_TIMEOUT)
         if self._thread.is_alive():
             elapsed = time.monotonic() - began
+            disturbs = (
+                "it is cut off from the cluster, but its thread goes on"
+                if self._access is not None and self._access.is_gated
+                else "its thread goes on and may disturb the tests to come"
+            )
             raise ControllerError(
-                f"controller {self.name} did not stop within {elapsed:.0f} s; its "
-                "thread goes on and may disturb the tests to come. It hangs in:\n"
-                f"{self._stack()}"
+                f"controller {self.name} did not stop within {elapsed:.0f} s; "
+                f"{disturbs}. It hangs in:\n{self._where()}"
             )
         cause = None if ended or not self.exited.done() else self.exited.exception()
         if cause is not None:
@@ -357,9 +380,10 @@ class Controller:
         if self._access is not None:
             self._access.shut()
 
-    def _stack(self) -> str:
-        frame = sys._current_frames().get(self._thread.ident or 0)  # noqa: SLF001
-        return "".join(traceback.format_stack(frame)) if frame else ""
+    def _where(self) -> str:
+        """Say where it is: its tasks, if it has an event loop, else its thread."""
+        loop = getattr(self._work, "loop", None)
+        return (told_tasks(loop) if loop else "") or stack(self._thread)
 
     def restart(self) -> None:
         """Stop it, start it again as the same user, and wait until it is ready.

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Self
 from pytest_kube import rbac
 from pytest_kube.controllers import hygiene, runner, specs
 from pytest_kube.controllers.access import Access
+from pytest_kube.controllers.traces import same_place, same_process
 from pytest_kube.errors import (
     ControllerError,
     KubeWarning,
@@ -118,11 +119,18 @@ class Starter:
                 access.open()
             return specs.load(spec, surroundings, **options)
 
-        work = load()
+        found: list[str] = []
+        checks = self._stack.enter_context(contextlib.ExitStack())
+        if specs.is_run_anew(spec):
+            self._stack.enter_context(same_process(found.append))
+        with same_place(found.append):
+            work = load()
+        if access is not None and not specs.is_run_anew(spec):
+            # What an import has changed stays: the module is not imported again.
+            self._stack.enter_context(same_process(found.append))
         running = runner.running(
             work, surroundings, timeout=self.settings.timeout, again=load
         )
-        checks = self._stack.enter_context(contextlib.ExitStack())
         began = datetime.now(UTC)
         try:
             controller = self._stack.enter_context(running)
@@ -133,7 +141,7 @@ class Starter:
                 )
                 e.args = ("\n  It ".join([str(e), *hygiene.lacking(asked)]),)
             raise e.with_traceback(None) from e.__cause__
-        checks.callback(self._check, controller)  # after it was stopped
+        checks.callback(self._check, controller, found)  # after it was stopped
         self.kube.controllers.append(controller)
         return controller
 
@@ -158,13 +166,11 @@ class Starter:
             ) from None
         return f"{rbac.SERVICE_ACCOUNT}:{namespace}:{name}", handle.kubeconfig
 
-    def _check(self, controller: Controller) -> None:
+    def _check(self, controller: Controller, found: list[str]) -> None:
         """Tell what a controller did that no test asks about, now that it ended."""
-        found = (
-            []
-            if self.kube.cluster.audit is None
-            else hygiene.findings(controller.requests())
-        )
+        found += controller.findings()
+        if self.kube.cluster.audit is not None:
+            found += hygiene.findings(controller.requests())
         if errors := controller.unread_errors():
             many = "s" if len(errors) > 1 else ""
             found.append(
