@@ -219,6 +219,9 @@ class KopfWork:
         settings.queueing.exit_timeout = 0.1
         # Otherwise kopf kills the whole process, pytest, ten minutes after a hang.
         settings.process.ultimate_exiting_timeout = None
+        # kopf leaves its threads to the garbage collector.
+        executor = settings.execution.executor
+        self._cleanup.callback(executor.shutdown, wait=False, cancel_futures=True)
         return settings
 
     # --- handlers -----------------------------------------------------------

@@ -22,8 +22,7 @@ if TYPE_CHECKING:
 _PACKAGE = str(Path(__file__).parents[1])
 
 running_here: ContextVar[Controller | None] = ContextVar("running_here", default=None)
-"""The controller that the running code is of. Tasks know it, and threads that are
-given their context, as kopf and asyncio do; others do not."""
+"""The controller that the running code is of. Tasks know it, and so do threads."""
 
 
 def concerns(controller: Controller) -> bool:

@@ -65,11 +65,6 @@ def runs_here(spec: object) -> bool:
     return not isinstance(spec, Sequence)
 
 
-def is_run_anew(spec: object) -> bool:
-    """Tell whether its code is executed each time, not imported once for all."""
-    return isinstance(spec, str) and spec.startswith("kopf:") and spec.endswith(".py")
-
-
 def _kopf(
     target: str,
     surroundings: Surroundings,

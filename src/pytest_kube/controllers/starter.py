@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Self
 from pytest_kube import rbac
 from pytest_kube.controllers import hygiene, runner, specs
 from pytest_kube.controllers.access import Access
-from pytest_kube.controllers.traces import same_place, same_process
+from pytest_kube.controllers.traces import Process
 from pytest_kube.errors import (
     ControllerError,
     KubeWarning,
@@ -56,9 +56,11 @@ class Starter:
     wide: bool
     service_account: str | None
     identities: dict[str, Path]
+    _process: Process = field(default_factory=Process)
     _stack: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
 
     def __enter__(self) -> Self:
+        self._stack.enter_context(self._process)
         return self
 
     def __exit__(
@@ -121,13 +123,8 @@ class Starter:
 
         found: list[str] = []
         checks = self._stack.enter_context(contextlib.ExitStack())
-        if specs.is_run_anew(spec):
-            self._stack.enter_context(same_process(found.append))
-        with same_place(found.append):
+        with self._process.importing(found.append):
             work = load()
-        if access is not None and not specs.is_run_anew(spec):
-            # What an import has changed stays: the module is not imported again.
-            self._stack.enter_context(same_process(found.append))
         running = runner.running(
             work, surroundings, timeout=self.settings.timeout, again=load
         )
@@ -168,7 +165,7 @@ class Starter:
 
     def _check(self, controller: Controller, found: list[str]) -> None:
         """Tell what a controller did that no test asks about, now that it ended."""
-        found += controller.findings()
+        found += [*controller.findings(), *self._process.left_threads(controller)]
         if self.kube.cluster.audit is not None:
             found += hygiene.findings(controller.requests())
         if errors := controller.unread_errors():
