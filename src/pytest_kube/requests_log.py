@@ -62,14 +62,17 @@ class Request:
 
 
 def requests(
-    path: Path, since: datetime, users: Collection[str], credential: str = ""
+    path: Path,
+    since: datetime,
+    users: Collection[str] | None = None,
+    credential: str = "",
 ) -> list[Request]:
     """Return what some users have asked since then, newest first.
 
     Args:
         path: The audit log.
         since: The earliest time.
-        users: The users.
+        users: The users; all, if there are none.
         credential: Leave out what came by another one.
     """
     found = []
@@ -80,8 +83,8 @@ def requests(
                 continue
             if request.time < since - _SLACK:
                 break  # written in the order of answers, but for a moment
-            asked = request.user in users and request.has(credential)
-            if asked and request.time >= since:
+            asked = users is None or request.user in users
+            if asked and request.has(credential) and request.time >= since:
                 found.append(request)
     return found
 

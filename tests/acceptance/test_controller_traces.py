@@ -231,3 +231,61 @@ def test_controller_that_exits_ends_nobody_else(
 
     result.assert_outcomes(passed=1, failed=1)
     result.stdout.fnmatch_lines([f"*{expected}"])
+
+
+ORPHANS = """\
+import kopf
+from kubernetes import client, config
+
+@kopf.on.create("widgets")
+def create(name, namespace, body, **_):
+    config.load_kube_config()
+    owned = {"metadata": {"name": f"{name}-owned"}}
+    kopf.append_owner_reference(owned, owner=body)
+    for config_map in (owned, {"metadata": {"name": f"{name}-forgotten"}}):
+        client.CoreV1Api().create_namespaced_config_map(namespace, config_map)
+
+@kopf.timer("widgets", interval=0.1, labels={"restless": "yes"})
+def tick(patch, retry, meta, **_):
+    patch.status["ticks"] = int(meta["resourceVersion"])
+"""
+
+
+def test_what_outlives_its_custom_resource_is_told(project: Project) -> None:
+    """If it has no owner, and no other custom resource may need it."""
+    project.write("src/widget_operator.py", ORPHANS)
+    project.test(
+        "def widget(name, **labels):\n"
+        "    return {'apiVersion': 'example.com/v1', 'kind': 'Widget',\n"
+        "            'metadata': {'name': name, 'labels': labels}, 'spec': {}}\n"
+        "def test_gone(kube, kube_controller):\n"
+        "    kube.apply(widget('w'))\n"
+        "    kube.wait_for('configmap/w-forgotten', 'create')\n"
+        "    kube.delete('widget/w')\n"
+        "def test_needed(kube, kube_controller):\n"
+        "    kube.apply(widget('other'))\n"
+        "    kube.apply(widget('w'))\n"
+        "    kube.wait_for('configmap/other-forgotten', 'create')\n"
+        "    kube.wait_for('configmap/w-forgotten', 'create')\n"
+        "    kube.delete('widget/w')\n"
+        "def test_restless(kube, kube_controller):\n"
+        "    kube.apply(widget('w', restless='yes'))\n"
+        "    kube.wait_for('configmap/w-forgotten', 'create')\n"
+        "    kube.wait_for('widget/w', lambda w: len([\n"
+        "        v for v in kube.history('widget/w')]) > 25, timeout=20)\n"
+    )
+
+    result = project.run("--kube=envtest")
+
+    result.assert_outcomes(passed=3, warnings=2)
+    result.stdout.fnmatch_lines(
+        [
+            "*KubeWarning: controller kopf:src/widget_operator.py (controller-1) left "
+            "ConfigMap test-gone-*/w-forgotten behind, when Widget test-gone-*/w was "
+            "gone: it has no owner. Set its ownerReferences, or delete it before you "
+            "remove the finalizer",
+            "*KubeWarning: controller kopf:src/widget_operator.py (controller-1) went "
+            "on writing while nobody else did: patch widgets/status "
+            "test-restless-*/w, * times in * s",
+        ]
+    )

@@ -54,6 +54,7 @@ def test_watches_are_open_when_the_controller_is_ready(project: Project) -> None
         f"{WIDGET}\n"
         "from pathlib import Path\n"
         "def test_event(kube, kube_controller):\n"
+        "    Path('seen.txt').touch()\n"
         "    kube.create(WIDGET)\n"
         "    kube.delete('widget/w')\n"
         "    kube.wait_for('widget/w',\n"

@@ -10,8 +10,17 @@ from pytest_kube import rbac
 from pytest_kube.requests_log import REFUSED
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+    from collections.abc import (
+        Callable,
+        Collection,
+        Hashable,
+        Iterable,
+        Iterator,
+        Mapping,
+        Sequence,
+    )
 
+    from pytest_kube.history import Version
     from pytest_kube.requests_log import Request
 
 WINDOW = timedelta(seconds=1)
@@ -22,22 +31,43 @@ reconciliation any more but a loop."""
 IDLE_WRITES = 20
 """Writes of a test that changed nothing; one now and then is nobody's fault."""
 
+RESTLESS, RESTLESS_FOR = 10, timedelta(seconds=1)
+"""Changes of one object in a row, and for how long, while nobody else makes any."""
+
 _WRITES = {"create", "update", "patch"}
+_CHANGES = _WRITES | {"delete", "deletecollection"}
 _UNTOLD = {"leases", "events"}
-_FORBIDDEN = 403
+_CREATED, _FORBIDDEN = 201, 403
 
 
-def findings(asked: Sequence[Request]) -> list[str]:
+def findings(everything: Sequence[Request], user: str, credential: str) -> list[str]:
     """Say what is wrong with what a controller has asked of the API server.
 
     Args:
-        asked: Its requests in one test, oldest first.
+        everything: What everybody has asked in one test, oldest first.
+        user: As whom the controller did.
+        credential: With which token, where that matters.
 
     Returns:
         A text for each thing, of one line or several.
     """
+
+    def is_its(request: Request) -> bool:
+        return request.user == user and request.has(credential)
+
+    asked = [request for request in everything if is_its(request)]
     told = [r for r in asked if r.resource not in _UNTOLD and r.verb != "watch"]
-    return [*lacking(asked), *_hot(told), *_refused(told), *_idle(told)]
+    hot = _hot(told)
+    return [
+        *lacking(asked),
+        *(
+            f"is in a hot loop: {_what(request)}, {count} times within a second"
+            for request, count in hot
+        ),
+        *_refused(told),
+        *_idle(told),
+        *_restless(everything, is_its, {_target(request) for request, _ in hot}),
+    ]
 
 
 def lacking(asked: Iterable[Request]) -> Iterator[str]:
@@ -47,12 +77,10 @@ def lacking(asked: Iterable[Request]) -> Iterator[str]:
         yield "\n".join([headline, *rbac.as_yaml(rules)])
 
 
-def _hot(asked: Iterable[Request]) -> Iterator[str]:
+def _hot(asked: Iterable[Request]) -> list[tuple[Request, int]]:
     """Find the same request about the same object, again and again."""
     named = (r for r in asked if r.verb != "create" and r.code < REFUSED)
-    for request, count in _bursts(named, _about):
-        what = str(request).rpartition(":")[0]
-        yield f"is in a hot loop: {what}, {count} times within a second"
+    return list(_bursts(named, _about))
 
 
 def _refused(asked: Iterable[Request]) -> Iterator[str]:
@@ -73,18 +101,106 @@ def _idle(asked: Iterable[Request]) -> Iterator[str]:
             seen.add(request.version)
     for found in idle.values():
         if len(found) >= IDLE_WRITES:
-            what = str(found[0]).rpartition(":")[0]
+            what = _what(found[0])
             yield f"wrote what was there already: {what}, {len(found)} times"
 
 
+def _restless(
+    everything: Iterable[Request],
+    is_its: Callable[[Request], bool],
+    told: Collection[Hashable],
+) -> Iterator[str]:
+    """Find objects that it changes on and on, when nobody else changes anything."""
+    runs: dict[Hashable, list[Request]] = defaultdict(list)
+    worst: dict[Hashable, list[Request]] = {}
+    seen: set[Any] = set()
+    for request in everything:
+        changes = request.verb in _CHANGES and request.code < REFUSED
+        if not changes or request.resource in {*_UNTOLD, "nodes/status"}:
+            continue
+        if request.version in seen:
+            continue  # it changed nothing
+        if request.version:
+            seen.add(request.version)
+        if not is_its(request):
+            runs.clear()
+            continue
+        about = _target(request)
+        run = runs[about]
+        run.append(request)
+        if len(run) > len(worst.get(about, ())):
+            worst[about] = run
+    for target, run in worst.items():
+        duration = run[-1].time - run[0].time
+        is_long = len(run) >= RESTLESS and duration >= RESTLESS_FOR
+        if is_long and target not in told:
+            yield (
+                f"went on writing while nobody else did: {_what(run[-1])}, "
+                f"{len(run)} times in {duration.total_seconds():.1f} s"
+            )
+
+
+def may_leave_orphans(everything: Iterable[Request], user: str) -> bool:
+    """Tell whether the history of a test is worth a look for :func:`orphans`."""
+    created = deleted = False
+    for r in everything:
+        told = r.resource not in _UNTOLD and r.code < REFUSED
+        created |= told and r.user == user and r.code == _CREATED
+        deleted |= told and r.verb == "delete" and "." in r.group
+    return created and deleted
+
+
+def orphans(
+    history: Iterable[Version], user: str, custom: Collection[str]
+) -> Iterator[str]:
+    """Find what a controller has created and nobody removes.
+
+    That is an object that never had an owner, when all the custom resources are gone
+    that were there when it was created. Who orphans it on purpose takes its owner away.
+
+    Args:
+        history: All of a test.
+        user: As whom the controller created objects.
+        custom: The API groups of custom resources.
+    """
+    there: dict[str, set[str]] = {}
+    alive: dict[str, str] = {}
+    gone: dict[str, str] = {}
+    made: dict[str, Version] = {}
+    for version in history:
+        obj: Mapping[str, Any] = version.object or version.previous or {}
+        uid = obj["metadata"].get("uid", "")
+        is_custom = obj["apiVersion"].rpartition("/")[0] in custom
+        if version.object is None:
+            made.pop(uid, None)
+            if is_custom:
+                gone[uid] = alive.pop(uid, version.ref)
+        elif is_custom:
+            alive[uid] = version.ref
+        elif version.previous is None and version.user == user:
+            made[uid] = version
+            there[uid] = set(alive)
+        if obj["metadata"].get("ownerReferences"):
+            made.pop(uid, None)
+    for uid, version in made.items():
+        if there[uid] and there[uid] <= gone.keys():
+            names = ", ".join(gone[each] for each in gone if each in there[uid])
+            yield (
+                f"left {version.ref} behind, when {names} was gone: it has no owner. "
+                "Set its ownerReferences, or delete it before you remove the finalizer"
+            )
+
+
+def _what(request: Request) -> str:
+    return str(request).rpartition(":")[0]
+
+
 def _about(request: Request) -> tuple[str, ...]:
-    return (
-        request.verb,
-        request.group,
-        request.resource,
-        request.namespace,
-        request.name,
-    )
+    return (request.verb, *_target(request))
+
+
+def _target(request: Request) -> tuple[str, ...]:
+    return (request.group, request.resource, request.namespace, request.name)
 
 
 def _bursts(

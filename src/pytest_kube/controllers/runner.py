@@ -127,6 +127,7 @@ class Controller:
         name: What it is called in messages.
         user: What the API server calls it.
         credential: What the API server calls its token; empty if it has none.
+        began: When it was made, in UTC.
         exited: Done when it ended; with its exception when it ended by one.
     """
 
@@ -142,7 +143,7 @@ class Controller:
         self._audit = surroundings.audit if surroundings else None
         self._access = surroundings.access if surroundings else None
         self._again = again
-        self._began = datetime.now(UTC)
+        self.began = datetime.now(UTC)
         self._errors: list[str] = []
         self._errors_read = 0
         self._outcomes: list[Outcome] = []
@@ -459,7 +460,7 @@ class Controller:
             ClusterError: The cluster has no audit log.
         """
         log = self._log_of_requests()
-        return requests(log, self._began, {self.user}, self.credential)[::-1]
+        return requests(log, self.began, {self.user}, self.credential)[::-1]
 
     def wait_idle(self, *, quiet: float = 0.5, timeout: float = 10.0) -> None:
         """Wait until it has asked nothing of the API server for a while.

@@ -24,7 +24,7 @@ from pytest_kube.kubeconfig import credential, new_path
 from pytest_kube.requests_log import requests
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
     from types import TracebackType
 
@@ -166,8 +166,7 @@ class Starter:
     def _check(self, controller: Controller, found: list[str]) -> None:
         """Tell what a controller did that no test asks about, now that it ended."""
         found += [*controller.findings(), *self._process.left_threads(controller)]
-        if self.kube.cluster.audit is not None:
-            found += hygiene.findings(controller.requests())
+        found += self._asked_and_left(controller)
         if errors := controller.unread_errors():
             many = "s" if len(errors) > 1 else ""
             found.append(
@@ -183,3 +182,14 @@ class Starter:
             raise ControllerError("\n".join(texts))
         for text in texts:
             warnings.warn(text, KubeWarning, stacklevel=1)
+
+    def _asked_and_left(self, controller: Controller) -> Iterator[str]:
+        """Look at what it has asked for, and at what it has left behind."""
+        cluster, user = self.kube.cluster, controller.user
+        if cluster.audit is None:
+            return
+        asked = requests(cluster.audit, controller.began)[::-1]
+        yield from hygiene.findings(asked, user, controller.credential)
+        if hygiene.may_leave_orphans(asked, user):
+            custom = {crd["spec"]["group"] for crd in self.kube.list("crds")}
+            yield from hygiene.orphans(self.kube.history(), user, custom)
