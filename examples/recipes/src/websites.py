@@ -52,7 +52,7 @@ def run(stop: Event, kubeconfig: str, namespace: str, zone: Zone | None = None) 
     zone = Zone() if zone is None else zone
     with new_client_from_config(kubeconfig) as client:
         api = CustomObjectsApi(client)
-        while not stop.wait(0.03):
+        while not stop.wait(0.1):
             listed: Any = api.list_namespaced_custom_object(
                 **WEBSITES, namespace=namespace
             )
