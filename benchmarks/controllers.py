@@ -13,8 +13,11 @@ from children import progress
 from figures import Figure
 from starter import cluster, since
 
-from pytest_kube.controllers.runner import Surroundings, running
-from pytest_kube.controllers.specs import load
+from pytest_kube.controllers.starter import Starter
+from pytest_kube.kube import Kube
+from pytest_kube.profiles import Profile
+from pytest_kube.settings import Settings
+from pytest_kube.system.gates import Gates
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -38,30 +41,32 @@ MANAGER = os.environ.get("BENCH_MANAGER", "")
 def controllers(bench: Bench) -> Iterator[Figure]:
     """Issue 6's rows, on one envtest cluster."""
     (bench.folder / "bench_operator.py").write_text(OPERATOR)
-    with cluster("envtest", 0) as ours:
-        where = Surroundings(
-            user="bench",
-            kubeconfig=ours.identity("bench", ["system:masters"]),
-            namespace="default",
-            guardian=ours.guardian,
+    with cluster("envtest", 0) as ours, Gates() as gates:
+        kube = Kube(ours, "default", 30, bench.folder)
+        starter = partial(
+            Starter,
+            kube,
+            Settings(Profile("envtest", "envtest"), timeout=30),
             folder=bench.folder,
             wide=True,
-            audit=ours.audit,
+            service_account=None,
+            identities={},
+            gates=gates,
         )
-        shapes: dict[str, Callable[[], Any]] = {
-            "kopf": partial(load, "kopf:bench_operator.py", where),
-            "async def": partial(load, _coroutine, where),
-            "def with stop": partial(load, _function, where),
+        shapes: dict[str, Any] = {
+            "kopf": "kopf:bench_operator.py",
+            "async def": _coroutine,
+            "def with stop": _function,
         }
         if MANAGER:
             ours.install_crds([GO / "config" / "crd"])
-            shapes["examples/go"] = partial(load, [MANAGER], where)
-        for name, make in shapes.items():
-            readies, stops = _cycles(make, where, max(bench.runs, 5))
+            shapes["examples/go"] = [MANAGER]
+        for name, spec in shapes.items():
+            readies, stops = _cycles(starter, spec, max(bench.runs, 5))
             bar = {"kopf": 0.1, "examples/go": 0.5}.get(name)
             yield Figure(f"{name}: until ready", readies, unit="ms", bar=bar)
             yield Figure(f"{name}: stop", stops, unit="ms", bar=0.05)
-        yield from _leaks(partial(load, "kopf:bench_operator.py", where), where)
+        yield from _leaks(starter, "kopf:bench_operator.py")
 
 
 async def _coroutine(ready: Callable[[], None]) -> None:
@@ -76,28 +81,31 @@ def _function(stop: threading.Event) -> None:
 
 
 def _cycles(
-    make: Callable[[], Any], where: Surroundings, count: int
+    starter: Callable[[], Starter], spec: Any, count: int
 ) -> tuple[list[float], list[float]]:
-    """Return the seconds until ready, without loading it, and those of each stop."""
+    """Return the seconds until ready, and those of each stop."""
     readies, stops = [], []
     for i in range(count + 1):
-        work = make()
         began = time.monotonic()
-        with running(work, where, timeout=30):
+        with starter() as tests:
+            controller = tests.start(spec)
             ready = since(began)
             began = time.monotonic()
+            controller.stop()
+            stop = since(began)
+            tests.kube.controllers.clear()
         if i:
             readies.append(ready)
-            stops.append(since(began))
+            stops.append(stop)
     return readies, stops
 
 
-def _leaks(make: Callable[[], Any], where: Surroundings) -> Iterator[Figure]:
+def _leaks(starter: Callable[[], Starter], spec: str) -> Iterator[Figure]:
     """Start and stop it many times, and count what is there before and after."""
-    _cycles(make, where, 3)
+    _cycles(starter, spec, 3)
     before = _counts()
     began = time.monotonic()
-    _cycles(make, where, CYCLES - 1)
+    _cycles(starter, spec, CYCLES - 1)
     seconds = since(began)
     after = _counts()
     progress(f"leaks: {before} -> {after}")

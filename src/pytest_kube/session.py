@@ -23,6 +23,7 @@ from pytest_kube.errors import (
     hide_frames,
 )
 from pytest_kube.settings import read
+from pytest_kube.system.gates import Gates
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator
@@ -79,6 +80,7 @@ class Session:
         self._tests = 0
         self._artifacts = 0
         self._identities: dict[str, Path] = {}
+        self._gates = self._stack.enter_context(Gates())
         self._lent: list[_Lent] = []
         self._handles: list[Kube] = []
         self._deadline: float | None = None
@@ -341,6 +343,7 @@ class Session:
             wide=self._isolation(kube.cluster, item) != "namespace",
             service_account=marked,
             identities=self._identities,
+            gates=self._gates,
         )
         with starter:
             yield starter.start

@@ -126,3 +126,59 @@ def test_paused_operator_goes_on_or_is_stopped(project: Project, way: str) -> No
     result = project.run("--kube=envtest")
 
     result.assert_outcomes(passed=1)
+
+
+CYCLES = """\
+import asyncio, gc, logging, os, threading
+import pytest
+
+async def coroutine(ready):
+    ready()
+    await asyncio.Event().wait()
+
+def function(stop):
+    stop.wait()
+
+class Thing:
+    def start(self):
+        pass
+    def stop(self):
+        pass
+
+ROUNDS = 20
+SHAPES = ["kopf:src/widget_operator.py", coroutine, function, Thing(),
+          "exec:sleep 60"]
+seen = []
+
+def count():
+    gc.collect()
+    return {
+        "threads": threading.active_count(),
+        "files": len(os.listdir("/proc/self/fd")),
+        "handlers": len(logging.getLogger().handlers),
+        "kopf": len(logging.getLogger("kopf.objects").handlers),
+        "filters": len(logging.getLogger("kopf.objects").filters),
+    }
+
+@pytest.mark.parametrize("i", range(ROUNDS * len(SHAPES)))
+def test_cycle(kube, run_controller, i):
+    if i % len(SHAPES) == 0:
+        seen.append(count())
+    spec = SHAPES[i % len(SHAPES)]
+    options = {"ready": "started"} if isinstance(spec, str) and "exec" in spec else {}
+    kube.create({"apiVersion": "example.com/v1", "kind": "Widget",
+                 "metadata": {"name": "w"}, "spec": {"size": 3}})
+    run_controller(spec, **options).restart()
+
+def test_nothing_is_left(kube):
+    assert seen[2:] == seen[2:3] * (ROUNDS - 2)
+"""
+
+
+def test_controllers_of_all_shapes_come_and_go(project: Project) -> None:
+    """And leave no thread, no open file, no log handler or filter."""
+    project.test(CYCLES)
+
+    result = project.run("--kube=envtest", "-W", "error")
+
+    result.assert_outcomes(passed=101)

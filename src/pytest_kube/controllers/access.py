@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pytest_kube import kubeconfig
-from pytest_kube.system.gate import Gate
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from pytest_kube.system.gates import Gate, Gates
 
 _HERE = {"127.0.0.1", "::1", "localhost"}
 
@@ -22,13 +23,15 @@ class Access:
     Args:
         identity: The kubeconfig of whom the controller runs as.
         target: Where to write the one that the controller is given.
+        gates: Opens the gate.
 
     Attributes:
         kubeconfig: The one that the controller is given.
     """
 
-    def __init__(self, identity: Path, target: Path) -> None:
+    def __init__(self, identity: Path, target: Path, gates: Gates) -> None:
         self.kubeconfig = target
+        self._gates = gates
         self._identity = identity
         self._server = kubeconfig.server_of(identity)
         self._gate: Gate | None = None
@@ -47,7 +50,7 @@ class Access:
         server = self._server
         if self.is_gated:
             host = server.hostname or ""
-            self._gate = Gate(host, server.port or 443)
+            self._gate = self._gates.open(host, server.port or 443)
             netloc = f"[{host}]" if ":" in host else host
             server = server._replace(netloc=f"{netloc}:{self._gate.port}")
         kubeconfig.through(self._identity, server.geturl(), self.kubeconfig)

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from pytest_kube.controllers.runner import Controller, Work
     from pytest_kube.kube import Kube
     from pytest_kube.settings import Settings
+    from pytest_kube.system.gates import Gates
 
 __tracebackhide__ = hide_frames
 
@@ -48,6 +49,7 @@ class Starter:
         wide: Whether controllers look after all namespaces.
         service_account: As which they run, instead of that of the settings.
         identities: The kubeconfigs of users that were made before.
+        gates: Opens the ways by which controllers reach the API server.
     """
 
     kube: Kube
@@ -56,6 +58,7 @@ class Starter:
     wide: bool
     service_account: str | None
     identities: dict[str, Path]
+    gates: Gates
     _process: Process = field(default_factory=Process)
     _stack: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
 
@@ -102,7 +105,8 @@ class Starter:
         guardian = self.kube.cluster.guardian
         access = None
         if specs.runs_here(spec):
-            access = Access(identity, new_path(guardian.directory, user))
+            path = new_path(guardian.directory, user)
+            access = Access(identity, path, self.gates)
             self._stack.callback(access.shut)
         surroundings = runner.Surroundings(
             user=user,
