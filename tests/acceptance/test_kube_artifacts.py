@@ -86,7 +86,7 @@ def test_secret_values_are_in_no_file(project: Project) -> None:
 
     root = project.path / ".pytest-kube"
     written = [p.read_bytes() for p in root.rglob("*") if p.is_file()]
-    assert any(b"REDACTED" in data for data in written)
+    assert any(b"UkVEQUNURUQ=" in data for data in written)
     assert not any(b"hunter2" in data or b"aHVudGVyMg" in data for data in written)
 
 
