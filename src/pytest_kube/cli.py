@@ -264,15 +264,15 @@ def _replay(arguments: argparse.Namespace) -> int:
     With a COMMAND, that is run with KUBECONFIG set, and its exit code returned. At a
     terminal, changes can be stepped through. Else it runs until it is interrupted.
     """
-    from pytest_kube import replay
+    from pytest_kube import terminal
 
     if arguments.diff:
-        return replay.diff(arguments.artifact, *arguments.diff)
+        return terminal.diff(arguments.artifact, *arguments.diff)
     if arguments.speed and not arguments.until:
         raise SettingsError("--speed needs --until: the moment where it ends")
     version = arguments.kube_version
-    return replay.run(
-        replay.Request(
+    return terminal.run(
+        terminal.Request(
             arguments.artifact,
             at=arguments.at,
             until=arguments.until,

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from pytest_kube.history import Selection, changes
-from pytest_kube.state import archive
+from pytest_kube.state import archive_file
 from pytest_kube.state.archive import About, Stored
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ def _save(
     kube: Kube, folder: Path, test: str, deadline: float, done: Future[None]
 ) -> None:
     try:
-        _write(kube, folder / archive.NAME, test, deadline)
+        _write(kube, folder / archive_file.NAME, test, deadline)
     except BaseException as e:  # noqa: BLE001  # for the one who waits
         done.set_exception(e)
     else:
@@ -64,19 +64,19 @@ def _write(kube: Kube, path: Path, test: str, deadline: float) -> None:
     baseline = [
         Stored(entry.key, entry.revision, value)
         for entry in cluster.state.entries(first)
-        if (value := archive.value_of(entry.value)) is not None
+        if (value := archive_file.value_of(entry.value)) is not None
     ]
     changed = [
         Stored(
             change.key,
             change.revision,
-            archive.value_of(change.after) if change.after else None,
+            archive_file.value_of(change.after) if change.after else None,
             version.time,
             version.user,
             version.verb,
         )
         for change, version in changes(cluster, first, Selection())
-        if not archive.is_noise(change)
+        if not archive_file.is_noise(change)
     ]
     about = About(
         version=cluster.version,
@@ -87,4 +87,4 @@ def _write(kube: Kube, path: Path, test: str, deadline: float) -> None:
         first=first,
         last=changed[-1].revision if changed else first,
     )
-    archive.write(path, about, baseline, changed, deadline=deadline)
+    archive_file.write(path, about, baseline, changed, deadline=deadline)
