@@ -107,12 +107,14 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _add_programs(parser: argparse.ArgumentParser) -> None:
+def _add_programs(
+    parser: argparse.ArgumentParser, version: str = "the newest tested"
+) -> None:
     parser.add_argument(
         "--kube-version",
         default="",
         metavar="V",
-        help="Kubernetes version: 1.36 or 1.36.3 (default: the newest tested)",
+        help=f"Kubernetes version: 1.36 or 1.36.3 (default: {version})",
     )
     parser.add_argument(
         "--kube-binaries", type=Path, metavar="PATH", help="look in this folder first"
@@ -154,10 +156,10 @@ def _add_replay(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--diff",
         nargs=2,
-        metavar=("A", "B"),
+        metavar="MOMENT",
         help="print what differs between two moments, and start nothing",
     )
-    _add_programs(parser)
+    _add_programs(parser, "that of the archive")
 
 
 def _minutes(text: str) -> float:
