@@ -172,7 +172,7 @@ def _converse(replay: Replay) -> None:
     while True:
         try:
             line = input(f"replay {replay.moment}/{len(replay.archive.changes)}> ")
-        except EOFError:
+        except (EOFError, KeyboardInterrupt):
             _say(sys.stdout, [""])
             return
         replay.cluster.check()

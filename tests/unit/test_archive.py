@@ -306,6 +306,8 @@ def test_archive_that_was_cut_is_used_as_far_as_it_goes(tmp_path: Path) -> None:
     assert archive.warning == (
         f"{path} ends in the middle: {count} of 100 changes are there"
     )
+    with pytest.raises(ArchiveError, match=f"which has 31 to {31 + count}$"):
+        archive.find("131")
 
 
 def test_archive_that_was_cut_before_the_state_is_whole_is_no_use(

@@ -123,7 +123,7 @@ class Archive:
         """
         first, last = self.about.first, self.revision(len(self.changes))
         if text.isdecimal():
-            if not first <= int(text) <= max(last, self.about.last):
+            if not first <= int(text) <= last:
                 raise ArchiveError(
                     f"revision {text} is not in the archive, which has {first} to "
                     f"{last}"
