@@ -20,6 +20,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import archives
 import controllers
 import scale
 import starts
@@ -48,6 +49,7 @@ ROWS: dict[str, Callable[[Bench], Iterator[Figure]]] = {
     "plugin": state.plugin,
     "handle": waiting.handle,
     "controllers": controllers.controllers,
+    "replay": archives.replay,
 }
 
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from pytest_kube.controllers.outcomes import Outcome as Outcome
     from pytest_kube.controllers.runner import Controller as Controller
     from pytest_kube.errors import APIError as APIError
+    from pytest_kube.errors import ArchiveError as ArchiveError
     from pytest_kube.errors import BinaryError as BinaryError
     from pytest_kube.errors import ClusterError as ClusterError
     from pytest_kube.errors import ComponentExitedError as ComponentExitedError
@@ -49,6 +50,7 @@ if TYPE_CHECKING:
 # pytest run of everybody who has it installed imports it.
 _HOME = {
     "APIError": "errors",
+    "ArchiveError": "errors",
     "BinaryError": "errors",
     "Cluster": "cluster",
     "ClusterError": "errors",

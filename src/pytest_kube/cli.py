@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from pytest_kube import profiles
 from pytest_kube.binaries.releases import PROGRAMS, resolve_version
 from pytest_kube.binaries.store import Store
-from pytest_kube.errors import ClusterError, KubeError
+from pytest_kube.errors import ClusterError, KubeError, SettingsError
 from pytest_kube.settings import IDLE, Settings
 from pytest_kube.system.kept import Kept, end, kept, status
 
@@ -27,7 +27,12 @@ _NAME: dict[str, Any] = {
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; return its exit code: 0, 1 for a failure, 2 for wrong usage."""
-    arguments = _parser().parse_args(argv)
+    words, command = _split(sys.argv[1:] if argv is None else argv)
+    parser = _parser()
+    arguments = parser.parse_args(words)
+    if command and arguments.run is not _replay:
+        parser.error(f"-- {' '.join(command)}: only replay runs a command")
+    arguments.command = command
     try:
         return int(arguments.run(arguments))
     except KubeError as e:
@@ -36,6 +41,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         sys.stderr.write("pytest-kube: interrupted; nothing half-done was kept\n")
         return 130
+
+
+def _split(argv: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Return our own words, and what follows the first ``--``."""
+    words = list(argv)
+    end = words.index("--") if "--" in words else len(words)
+    return words[:end], words[end + 1 :]
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -66,6 +78,14 @@ def _parser() -> argparse.ArgumentParser:
             _add_programs(command)
         elif run is not _status:
             command.add_argument("name", nargs="?", **_NAME)
+    _add_replay(
+        commands.add_parser(
+            "replay",
+            help="run an API server on the archived state of a failed test",
+            description=_replay.__doc__,
+            usage="%(prog)s [OPTION…] ARTIFACT [-- COMMAND…]",
+        )
+    )
     binaries = commands.add_parser(
         "binaries", help="the programs that clusters are made of"
     )
@@ -87,12 +107,14 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _add_programs(parser: argparse.ArgumentParser) -> None:
+def _add_programs(
+    parser: argparse.ArgumentParser, version: str = "the newest tested"
+) -> None:
     parser.add_argument(
         "--kube-version",
         default="",
         metavar="V",
-        help="Kubernetes version: 1.36 or 1.36.3 (default: the newest tested)",
+        help=f"Kubernetes version: 1.36 or 1.36.3 (default: {version})",
     )
     parser.add_argument(
         "--kube-binaries", type=Path, metavar="PATH", help="look in this folder first"
@@ -100,6 +122,44 @@ def _add_programs(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--kube-offline", action="store_true", help="never download or build"
     )
+
+
+def _add_replay(parser: argparse.ArgumentParser) -> None:
+    parser.set_defaults(run=_replay)
+    parser.add_argument(
+        "artifact",
+        type=Path,
+        metavar="ARTIFACT",
+        help="the folder of artifacts of the test, or the state.jsonl.gz in it",
+    )
+    parser.add_argument(
+        "--at",
+        default="",
+        metavar="MOMENT",
+        help="the state to begin with: a revision (74), a time since the test began "
+        "(+1.5s), or a time (13:43:36.401, in UTC) (default: the last one; with "
+        "--until the first one)",
+    )
+    parser.add_argument(
+        "--until",
+        default="",
+        metavar="MOMENT",
+        help="make all changes up to that moment, one after the other",
+    )
+    parser.add_argument(
+        "--speed",
+        type=_speed,
+        metavar="N",
+        help="with --until, as fast as they were made, times N, while the COMMAND "
+        "runs (default: all at once, before it runs)",
+    )
+    parser.add_argument(
+        "--diff",
+        nargs=2,
+        metavar="MOMENT",
+        help="print what differs between two moments, and start nothing",
+    )
+    _add_programs(parser, "that of the archive")
 
 
 def _minutes(text: str) -> float:
@@ -110,6 +170,13 @@ def _minutes(text: str) -> float:
 
 
 _minutes.__name__ = "minutes above 0"  # what argparse calls it in its error
+
+
+def _speed(text: str) -> float:
+    return _minutes(text)
+
+
+_speed.__name__ = "number above 0"
 
 
 # --- clusters that stay -------------------------------------------------------
@@ -188,6 +255,36 @@ def _none(name: str | None) -> str:
 
 def _tell(line: str) -> None:
     sys.stderr.write(f"{line}\n")
+
+
+# --- archived states ----------------------------------------------------------
+
+
+def _replay(arguments: argparse.Namespace) -> int:
+    """Run an API server on the state that a failed test left, or any one before.
+
+    With a COMMAND, that is run with KUBECONFIG set, and its exit code returned. At a
+    terminal, changes can be stepped through. Else it runs until it is interrupted.
+    """
+    from pytest_kube import terminal
+
+    if arguments.diff:
+        return terminal.diff(arguments.artifact, *arguments.diff)
+    if arguments.speed and not arguments.until:
+        raise SettingsError("--speed needs --until: the moment where it ends")
+    version = arguments.kube_version
+    return terminal.run(
+        terminal.Request(
+            arguments.artifact,
+            at=arguments.at,
+            until=arguments.until,
+            speed=arguments.speed,
+            command=arguments.command,
+            version=resolve_version(version) if version else "",
+            binaries=arguments.kube_binaries,
+            offline=arguments.kube_offline,
+        )
+    )
 
 
 # --- binaries -----------------------------------------------------------------

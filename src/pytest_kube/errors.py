@@ -19,6 +19,7 @@ The tree::
     ├── WaitFailedError          a condition cannot be reached any more, or did not hold
     ├── NotRejectedError         the API server took what it should have rejected
     ├── HistoryError             what happened is not what was asserted
+    ├── ArchiveError             an archived state cannot be read, or written
     └── ControllerError          the controller under test
         ├── ControllerExitedError    it ended, with its own exception as the cause
         └── ControllerNotReadyError  it did not become ready
@@ -232,6 +233,18 @@ class HistoryError(KubeError, AssertionError):
     def __init__(self, text: str, *, version: Any = None) -> None:
         super().__init__(text)
         self.version = version
+
+
+class ArchiveError(KubeError):
+    """An archived state cannot be read or written, or has no such moment.
+
+    Attributes:
+        line: The line of the file that is wrong, counted from 1, where it is one.
+    """
+
+    def __init__(self, text: str, *, line: int | None = None) -> None:
+        super().__init__(text)
+        self.line = line
 
 
 class ControllerError(KubeError):

@@ -292,13 +292,25 @@ def read(cluster: Cluster, after: int, selection: Selection) -> History:
     Raises:
         ClusterError: It has none, or it does not reach back so far.
     """
+    found = changes(cluster, after, selection)
+    return History(selection.text, (version for _, version in found))
+
+
+def changes(
+    cluster: Cluster, after: int, selection: Selection
+) -> Iterator[tuple[Change, Version]]:
+    """Return each change of a cluster since a revision, as stored and as an object.
+
+    Raises:
+        ClusterError: It has none, or it does not reach back so far.
+    """
     if cluster.state is None:
         raise ClusterError(
             f"{cluster.name} has no history: its etcd is out of reach. "
             "Clusters of kwok and envtest have one"
         )
     try:
-        changes = cluster.state.changes(after)
+        found = cluster.state.changes(after)
     except CompactedError as e:
         raise ClusterError(
             f"{cluster.name}: its history after revision {after} is asked for, and "
@@ -307,7 +319,7 @@ def read(cluster: Cluster, after: int, selection: Selection) -> History:
         ) from e
     log = AuditLog(cluster.audit, after + 1) if cluster.audit else None
     write_of = log.write_of if log else _nobody
-    return History(selection.text, _versions(changes, selection, write_of))
+    return _versions(found, selection, write_of)
 
 
 def _nobody(*_: Any) -> None:
@@ -318,7 +330,7 @@ def _versions(
     changes: Iterable[Change],
     selection: Selection,
     write_of: Callable[..., Write | None],
-) -> Iterator[Version]:
+) -> Iterator[tuple[Change, Version]]:
     newest: dict[str, Object | None] = {}
     since = ""
     for change in changes:
@@ -331,7 +343,8 @@ def _versions(
         either = obj or previous
         if either and selection.holds(either):
             since = max(since, _time(either))
-            yield Version(obj, previous, change.revision, since, write_of)
+            version = Version(obj, previous, change.revision, since, write_of)
+            yield change, version
 
 
 def _object(value: bytes | None, revision: int = 0) -> Object | None:

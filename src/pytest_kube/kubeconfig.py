@@ -111,6 +111,15 @@ def with_token(source: Path, token: str, target: Path) -> Path:
     return target
 
 
+def in_namespace(source: Path, namespace: str, target: Path) -> Path:
+    """Copy a kubeconfig so that objects are in *namespace* unless they say it."""
+    config = _load(source)
+    for entry in config["contexts"]:
+        entry["context"]["namespace"] = namespace
+    _write_private(target, config)
+    return target
+
+
 def through(source: Path, server: str, target: Path) -> Path:
     """Copy a kubeconfig so that its server is reached by another URL."""
     config = _load(source)

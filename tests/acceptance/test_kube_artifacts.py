@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 from typing import TYPE_CHECKING
 
 import pytest
@@ -54,6 +55,7 @@ def test_failed_tests_leave_a_folder_each(project: Project) -> None:
         "test_widgets.py.test_fails/logs/kube-scheduler.log",
         "test_widgets.py.test_fails/logs/kwok.log",
         "test_widgets.py.test_fails/objects.yaml",
+        "test_widgets.py.test_fails/state.jsonl.gz",
         "test_widgets.py.test_fails/versions.json",
         "test_widgets.py.test_set_up_fails/events.txt",
         "test_widgets.py.test_set_up_fails/logs/etcd.log",
@@ -62,6 +64,7 @@ def test_failed_tests_leave_a_folder_each(project: Project) -> None:
         "test_widgets.py.test_set_up_fails/logs/kube-scheduler.log",
         "test_widgets.py.test_set_up_fails/logs/kwok.log",
         "test_widgets.py.test_set_up_fails/objects.yaml",
+        "test_widgets.py.test_set_up_fails/state.jsonl.gz",
         "test_widgets.py.test_set_up_fails/versions.json",
     ]
     result.stdout.fnmatch_lines(
@@ -72,6 +75,7 @@ def test_failed_tests_leave_a_folder_each(project: Project) -> None:
             "            ClusterRole made-by-the-test",
             "controller  kopf:src/widget_operator.py: running",
             "artifacts   .pytest-kube/artifacts/test_widgets.py.test_fails",
+            "replay      pytest-kube replay .pytest-kube/artifacts/test_widgets.py.test_fails",
             "kube: kwok cluster,*; 3 tests, diagnostics in .pytest-kube/artifacts",
         ],
         consecutive=False,
@@ -85,8 +89,11 @@ def test_secret_values_are_in_no_file(project: Project) -> None:
     project.run("--kube=envtest")
 
     root = project.path / ".pytest-kube"
-    written = [p.read_bytes() for p in root.rglob("*") if p.is_file()]
-    assert any(b"REDACTED" in data for data in written)
+    files = [p for p in root.rglob("*") if p.is_file()]
+    written = [
+        gzip.decompress(d) if (d := p.read_bytes())[:1] == b"\x1f" else d for p in files
+    ]
+    assert any(b"UkVEQUNURUQ=" in data for data in written)
     assert not any(b"hunter2" in data or b"aHVudGVyMg" in data for data in written)
 
 

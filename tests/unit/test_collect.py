@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from types import SimpleNamespace
@@ -12,9 +13,13 @@ import pytest
 import yaml
 
 from pytest_kube.cluster import Cluster
+from pytest_kube.diagnostics import archiving
 from pytest_kube.diagnostics import collect as collect_module
 from pytest_kube.diagnostics.collect import collect
+from pytest_kube.errors import ClusterError
 from pytest_kube.kube import Kube
+from pytest_kube.state import archive_file
+from pytest_kube.state.etcd import Change, Entry
 
 from .fake_api import FakeAPI, fake_api, status
 
@@ -24,6 +29,10 @@ if TYPE_CHECKING:
 
 CORE = "/api/v1/namespaces/team"
 VALUE = "c2VjcmV0LXZhbHVl"
+NO_REPLAY = (
+    "replay      not possible: the etcd of the envtest cluster, Kubernetes v1.36.3 is "
+    "out of reach"
+)
 
 
 @dataclass
@@ -143,7 +152,7 @@ def test_files_hold_everything(api: FakeAPI, kube: Kube, tmp_path: Path) -> None
 
     lines = section(kube, folder)
 
-    assert lines[-1] == "artifacts   artifacts/t"
+    assert lines[-2:] == ["artifacts   artifacts/t", NO_REPLAY]
     tree = sorted(str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file())
     assert tree == [
         "controller-1.log",
@@ -192,7 +201,7 @@ def test_values_of_secrets_are_in_no_file_and_no_section(
     files = [path for path in (tmp_path / "t").rglob("*") if path.is_file()]
     written = "\n".join([*lines, *(path.read_text("utf-8") for path in files)])
     assert VALUE not in written
-    assert written.count("k: REDACTED") == 2
+    assert written.count("k: UkVEQUNURUQ=") == 2
 
 
 def test_section_has_40_lines_at_most(api: FakeAPI, kube: Kube, tmp_path: Path) -> None:
@@ -202,9 +211,10 @@ def test_section_has_40_lines_at_most(api: FakeAPI, kube: Kube, tmp_path: Path) 
     lines = section(kube, tmp_path / "t")
 
     assert len(lines) == 40
-    assert lines[-2:] == [
-        "            … 53 lines more in the artifacts",
+    assert lines[-3:] == [
+        "            … 54 lines more in the artifacts",
         "artifacts   artifacts/t",
+        NO_REPLAY,
     ]
     assert section(kube)[-2] == "            … 52 lines left out"
 
@@ -290,6 +300,98 @@ def test_client_that_raises_anything_is_no_second_failure(kube: Kube) -> None:
     assert section(kube) == [
         "diagnostics could not be collected: ZeroDivisionError: a bug"
     ]
+
+
+class State:
+    """What diagnostics need to know of an etcd: one ConfigMap was changed since."""
+
+    def entries(self, revision: int) -> list[Entry]:
+        return [Entry("/registry/namespaces/team", OBJECT, revision, 3)]
+
+    def changes(self, after: int) -> list[Change]:
+        return [Change(after + 1, "/registry/configmaps/team/a", None, OBJECT)]
+
+
+OBJECT = json.dumps(
+    {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": {"name": "a", "creationTimestamp": "2026-11-23T13:43:35Z"},
+    }
+).encode()
+
+
+@pytest.fixture
+def recorded(kube: Kube) -> Kube:
+    """A handle on a cluster that remembers."""
+    kube.cluster.state = State()  # type: ignore[assignment]
+    kube.mark_revision = 5
+    return kube
+
+
+def test_state_is_archived_and_the_command_told(recorded: Kube, tmp_path: Path) -> None:
+    """As the one who reads the report can copy it."""
+    folder = tmp_path / "a test"
+
+    text = collect(recorded, folder, shown="artifacts/a test", test="t.py::t")
+
+    assert text.endswith("\nreplay      pytest-kube replay 'artifacts/a test'")
+    archive = archive_file.read(folder)
+    assert [stored.key for stored in archive.baseline] == ["/registry/namespaces/team"]
+    assert [stored.revision for stored in archive.changes] == [6]
+    assert archive.about.test == "t.py::t"
+    assert archive.about.namespace == "team"
+    assert (archive.about.first, archive.about.last) == (5, 6)
+
+
+@pytest.mark.parametrize(
+    ("error", "text"),
+    [
+        (ClusterError("etcd does not answer\nat all"), "etcd does not answer"),
+        (ZeroDivisionError(), "ZeroDivisionError"),
+        (OSError(28, "No space left on device"), "[Errno 28] No space left on device"),
+    ],
+)
+def test_archive_that_cannot_be_made_is_no_second_failure(
+    recorded: Kube, tmp_path: Path, error: Exception, text: str
+) -> None:
+    """The section says why."""
+
+    def broken(_: int) -> None:
+        raise error
+
+    recorded.cluster.state.entries = broken  # type: ignore[union-attr,method-assign,assignment]
+
+    assert section(recorded, tmp_path / "t")[-1] == f"replay      not possible: {text}"
+
+
+def test_archive_is_not_waited_for_for_ever(
+    recorded: Kube, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An etcd that stands still is what some tests are about."""
+    monkeypatch.setattr(archiving, "TIME_LIMIT", 0.05)
+    goes_on, written = threading.Event(), threading.Event()
+
+    def stuck(_: int) -> list[Entry]:
+        goes_on.wait(10)
+        return []
+
+    def write(*arguments: Any, **options: Any) -> None:
+        try:
+            archive_file_write(*arguments, **options)
+        finally:
+            written.set()
+
+    archive_file_write = archive_file.write
+    monkeypatch.setattr(archive_file, "write", write)
+    recorded.cluster.state.entries = stuck  # type: ignore[union-attr,method-assign,assignment]
+
+    line = section(recorded, tmp_path / "t")[-1]
+
+    assert line == "replay      not possible: it took more than 0.05 s"
+    goes_on.set()
+    assert written.wait(10)
+    assert not list((tmp_path / "t").glob("*state*"))
 
 
 def test_folder_that_cannot_be_written_is_told(kube: Kube, tmp_path: Path) -> None:

@@ -128,9 +128,11 @@ def test_server_that_is_gone_is_not_there_either(gates: Gates) -> None:
     """A client sees its connection end."""
     with socket.create_server((HOST, 0)) as listener:
         port = listener.getsockname()[1]
-    with connect(gates.open(HOST, port).port) as connection:
-        with contextlib.suppress(ConnectionError):
-            assert connection.recv(10) == b""
+    with (
+        connect(gates.open(HOST, port).port) as connection,
+        contextlib.suppress(ConnectionError),
+    ):
+        assert connection.recv(10) == b""
 
 
 def test_gatekeeper_that_was_killed_is_told(gates: Gates, echo: int) -> None:

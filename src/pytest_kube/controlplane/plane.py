@@ -119,9 +119,7 @@ def _start(plan: Plan, stack: contextlib.ExitStack) -> Cluster:
             try:
                 cluster = plane.start(content)
             except ClusterError as e:
-                # Between choosing a port and using it, somebody else took it.
-                log_tail = getattr(e, "log_tail", "")
-                lost = _PORT_LOST in log_tail or isinstance(e, _TooLateError)
+                lost = _is_lost(e)
                 if content and not lost:
                     used.discard()
                 if (lost or content) and attempt < TRIES:
@@ -138,6 +136,42 @@ def _start(plan: Plan, stack: contextlib.ExitStack) -> Cluster:
             stack.enter_context(attempted.pop_all())
             return cluster
     raise AssertionError  # the last attempt returns or raises
+
+
+@contextlib.contextmanager
+def holding(plan: Plan, state: Mapping[str, bytes]) -> Iterator[Cluster]:
+    """Run a control plane of this process's own on a state that is there already.
+
+    Args:
+        plan: Which control plane.
+        state: What etcd stores at first, by key.
+    """
+    with contextlib.ExitStack() as stack:
+        yield _held(plan, state, stack)
+
+
+def _held(
+    plan: Plan, state: Mapping[str, bytes], stack: contextlib.ExitStack
+) -> Cluster:
+    for attempt in range(1, TRIES + 1):
+        with contextlib.ExitStack() as attempted:
+            plane = Plane(attempted.enter_context(Guardian()), plan)
+            try:
+                cluster = plane.start(Content(_new_pki(), state))
+            except ClusterError as e:
+                if _is_lost(e) and attempt < TRIES:
+                    continue
+                raise
+            stack.enter_context(attempted.pop_all())
+            return cluster
+    raise AssertionError  # the last attempt returns or raises
+
+
+def _is_lost(error: ClusterError) -> bool:
+    """Tell whether a start failed by chance, and another one may not."""
+    # Between choosing a port and using it, somebody else took it.
+    log_tail = getattr(error, "log_tail", "")
+    return _PORT_LOST in log_tail or isinstance(error, _TooLateError)
 
 
 def attach(guardian: Guardian, plan: Plan) -> Cluster:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 import platform
+import shlex
 import shutil
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from pytest_kube import events, manifests
-from pytest_kube.diagnostics.redact import redacted
+from pytest_kube.diagnostics import archiving
 from pytest_kube.errors import KubeError
+from pytest_kube.redact import redacted
 from pytest_kube.system.processes import tail
 
 if TYPE_CHECKING:
@@ -67,12 +69,20 @@ def _collect(kube: Kube, folder: Path | None, *, shown: str | None, test: str) -
         except OSError as e:
             lines.append(f"artifacts   could not be written: {e}")
         else:
-            lines.append(f"artifacts   {shown}")
+            missing = archiving.save(kube, folder, test=test)
+            told = f"not possible: {missing}" if missing else _command(shown or "")
+            lines += [f"artifacts   {shown}", f"replay      {told}"]
     if len(lines) > SECTION_LINES:
         rest = len(lines) - SECTION_LINES + 1
         where = "left out" if folder is None else "more in the artifacts"
-        lines[SECTION_LINES - 2 : -1] = [f"            … {rest} lines {where}"]
+        last = 1 if folder is None else 2
+        cut = [f"            … {rest} lines {where}"]
+        lines[SECTION_LINES - 1 - last : -last] = cut
     return "\n".join(_cut(line) for line in lines)
+
+
+def _command(folder: str) -> str:
+    return f"pytest-kube replay {shlex.quote(folder)}"
 
 
 def _look(kube: Kube) -> _Evidence:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from contextlib import AbstractContextManager
 
-    from pytest_kube.state.etcd import Etcd
+    from pytest_kube.state.etcd import Entry, Etcd
 
 __tracebackhide__ = hide_frames
 
@@ -158,6 +158,19 @@ class State:
         """
         changes = self._etcd.changes(after, self._etcd.count(keys.PREFIX)[0])
         return [c for c in changes if not c.key.startswith(keys.NOT_STATE)]
+
+    def entries(self, revision: int) -> list[Entry]:
+        """Return the whole state at a revision, the plane's own left out.
+
+        Raises:
+            CompactedError: It is forgotten.
+        """
+        entries = self._etcd.entries(keys.PREFIX, revision=revision)
+        return [e for e in entries if not e.key.startswith(keys.NOT_STATE)]
+
+    def write(self, values: Mapping[str, bytes | None]) -> None:
+        """Write *values* in one transaction; ``None`` deletes a key."""
+        self._etcd.write(values)
 
     def roll_back(self, mark: Mark) -> dict[str, bytes | None]:
         """Bring the whole state back to *mark*, and wait until it stays there.
