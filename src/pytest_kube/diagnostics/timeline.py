@@ -1,0 +1,158 @@
+"""What happened in a test, in order of time: who did what, to which object."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+from pytest_kube import events
+from pytest_kube.diff import SECRETS, differences
+from pytest_kube.requests_log import REFUSED
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from pytest_kube.history import Version
+    from pytest_kube.requests_log import Request
+
+WRITES = {"create", "update", "patch", "delete", "deletecollection"}
+
+_UNTOLD = {
+    ("coordination.k8s.io", "leases"),
+    ("", "events"),
+    ("events.k8s.io", "events"),
+}
+_UNTOLD_KINDS = {"Event", "Lease"}
+_QUIET = {"metadata.managedFields", "metadata.resourceVersion"}
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One thing that happened.
+
+    Attributes:
+        time: When, in UTC.
+        kind: What it is: a ``change`` of an object, a ``request`` that was refused or
+            that changed nothing, a line of a controller's ``log``, an ``event``.
+        who: The user, the controller or the component; empty where nobody knows.
+        about: The object, as in ``Widget default/w``; may be empty.
+        text: What happened, in a line.
+        details: For a change, what differs, path by path.
+        revision: For a change, the revision of etcd that it made, else 0.
+    """
+
+    time: datetime
+    kind: Literal["change", "request", "log", "event"]
+    who: str
+    about: str
+    text: str
+    details: tuple[str, ...] = ()
+    revision: int = 0
+
+    def __str__(self) -> str:
+        clock = f"{self.time:%H:%M:%S.%f}"[:-3]
+        parts = (clock, self.about, self.text, f"({self.who})" if self.who else "")
+        return " ".join(part for part in parts if part)
+
+    def as_json(self) -> str:
+        """Return it as one line of JSON."""
+        found = {**asdict(self), "time": self.time.isoformat()}
+        return json.dumps({k: v for k, v in found.items() if v}, ensure_ascii=False)
+
+
+class Line(NamedTuple):
+    """A line of a controller's output."""
+
+    time: datetime
+    controller: str
+    text: str
+
+
+def merged(
+    versions: Iterable[Version],
+    requests: Iterable[Request],
+    lines: Iterable[Line],
+    happened: Iterable[dict[str, Any]],
+) -> list[Entry]:
+    """Merge all that is known of a test.
+
+    Args:
+        versions: The changes of its objects.
+        requests: What everybody asked of the API server, oldest first.
+        lines: What controllers wrote.
+        happened: The Events of the cluster.
+    """
+    found = [
+        *_changes(versions),
+        *_requests(requests),
+        *(Entry(each.time, "log", each.controller, "", each.text) for each in lines),
+        *filter(None, map(_event, happened)),
+    ]
+    return sorted(found, key=lambda entry: entry.time)
+
+
+def _changes(versions: Iterable[Version]) -> Iterator[Entry]:
+    for version in versions:
+        obj, previous = version.object, version.previous
+        either = obj or previous
+        if either is None or either.kind in _UNTOLD_KINDS:
+            continue
+        hidden = SECRETS if either.kind == "Secret" else ()
+        details = tuple(differences(previous, obj, hidden=hidden))
+        if previous is None:
+            text = "created"
+        elif obj is None:
+            text, details = "deleted", ()
+        elif not details:
+            continue
+        else:
+            more = f" and {len(details) - 1} more" if len(details) > 1 else ""
+            text = f"changed {details[0]}{more}"
+        who = version.user or ""
+        yield Entry(
+            version.time, "change", who, version.ref, text, details, version.revision
+        )
+
+
+def _requests(requests: Iterable[Request]) -> Iterator[Entry]:
+    """Yield the writes that no change tells of: refused, or without an effect."""
+    seen: set[Any] = set()
+    for r in requests:
+        if r.resource in _UNTOLD:
+            continue
+        failed = r.code >= REFUSED and (r.verb in WRITES or r.code != 404)  # noqa: PLR2004
+        idle = r.verb in WRITES and r.version is not None and r.version in seen
+        if r.version:
+            seen.add(r.version)
+        if failed or idle:
+            text = str(r) if failed else f"{r} (changed nothing)"
+            yield Entry(r.time, "request", r.user, "", text)
+
+
+def _event(event: dict[str, Any]) -> Entry | None:
+    involved = event.get("involvedObject") or {}
+    source = (event.get("source") or {}).get("component")
+    moment = next(
+        (
+            value
+            for value in (
+                event.get("eventTime"),
+                event.get("lastTimestamp"),
+                event["metadata"].get("creationTimestamp"),
+            )
+            if value
+        ),
+        None,
+    )
+    if moment is None:
+        return None
+    where = "/".join(filter(None, (involved.get("namespace"), involved.get("name"))))
+    return Entry(
+        datetime.fromisoformat(moment),
+        "event",
+        event.get("reportingComponent") or source or "",
+        f"{involved.get('kind')} {where}",
+        events.own_line(event),
+    )
