@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from pytest_kube.client import Client, Watch
     from pytest_kube.discovery import Resource
+    from pytest_kube.system.processes import OutputLine
 
 __tracebackhide__ = hide_frames
 
@@ -40,6 +41,9 @@ class Running(Protocol):
     @property
     def output(self) -> str:
         """What it logged or printed so far."""
+
+    def lines(self) -> Sequence[OutputLine]:
+        """Return what it wrote, with times."""
 
     def tail(self, lines: int = 15) -> str:
         """Return the last lines of its output."""

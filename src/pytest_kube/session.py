@@ -389,7 +389,13 @@ class Session:
             folder = self.settings.artifacts_dir / _folder_name(item.nodeid)
             self._artifacts += 1
         shown = self._shown(folder) if folder else None
-        text = collect.collect(handle, folder, shown=shown, test=item.nodeid)
+        text = collect.collect(
+            handle,
+            folder,
+            shown=shown,
+            test=item.nodeid,
+            failure=report.longreprtext,
+        )
         if report.failed:
             report.sections.append(("kube diagnostics", text))
 

@@ -6,6 +6,7 @@ import json
 import threading
 from concurrent.futures import Future
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,7 @@ from pytest_kube.errors import ClusterError
 from pytest_kube.kube import Kube
 from pytest_kube.state import archive_file
 from pytest_kube.state.etcd import Change, Entry
+from pytest_kube.system.processes import OutputLine
 
 from .fake_api import FakeAPI, fake_api, status
 
@@ -40,9 +42,15 @@ class Controller:
     """What diagnostics need to know of a controller under test."""
 
     name: str = "mine"
+    user: str = "controller-1"
+    credential: str = ""
     exited: Future[None] = field(default_factory=Future)
     errors: list[str] = field(default_factory=list)
     output: str = "one\ntwo"
+
+    def lines(self) -> list[OutputLine]:
+        moment = datetime(2026, 11, 23, 13, 43, 36, tzinfo=UTC)
+        return [OutputLine(moment, line) for line in self.output.splitlines()]
 
     def tail(self, lines: int = 15) -> str:
         return "\n".join(self.output.splitlines()[-lines:])
@@ -160,6 +168,7 @@ def test_files_hold_everything(api: FakeAPI, kube: Kube, tmp_path: Path) -> None
         "logs/etcd.log",
         "logs/kube-apiserver.log",
         "objects.yaml",
+        "timeline.jsonl",
         "versions.json",
     ]
     assert yaml.safe_load((folder / "objects.yaml").read_text("utf-8")) == {

@@ -22,7 +22,8 @@ def settings_of(
     pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
 ) -> Callable[..., Settings]:
     """Read the settings of a run in a project with these files and ini lines."""
-    monkeypatch.delenv("PYTEST_ADDOPTS", raising=False)
+    for name in ("PYTEST_ADDOPTS", "PYTEST_XDIST_TESTRUNUID"):
+        monkeypatch.delenv(name, raising=False)
 
     def settings_of(
         *arguments: str, ini: str = "", profile: str | None = None

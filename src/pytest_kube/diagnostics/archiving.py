@@ -2,62 +2,56 @@
 
 from __future__ import annotations
 
-import threading
 import time
-from concurrent.futures import Future
-from concurrent.futures import TimeoutError as FutureTimeoutError
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from pytest_kube.history import Selection, changes
+from pytest_kube.diagnostics.bounded import within
 from pytest_kube.state import archive_file
 from pytest_kube.state.archive import About, Stored
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
+    from pytest_kube.history import Version
     from pytest_kube.kube import Kube
+    from pytest_kube.state.etcd import Change
 
 TIME_LIMIT = 5.0
 """Seconds; a test that fails is not to take for ever."""
 
 
-def save(kube: Kube, folder: Path, *, test: str) -> str | None:
+def save(
+    kube: Kube, folder: Path, changed: Sequence[tuple[Change, Version]], *, test: str
+) -> str | None:
     """Write the archive of a test; return why there is none, or ``None``. Never raises.
 
     Args:
         kube: The handle of the test.
         folder: Where it goes.
+        changed: What has changed in the test.
         test: The node id of the test.
     """
     if kube.cluster.state is None or kube.mark_revision is None:
         return f"the etcd of the {kube.cluster.name} is out of reach"
-    done = Future[None]()
     deadline = time.monotonic() + TIME_LIMIT
-    # Whatever it is that does not answer: nobody waits longer.
-    arguments = (kube, folder, test, deadline, done)
-    threading.Thread(target=_save, args=arguments, daemon=True).start()
+    path = folder / archive_file.NAME
     try:
-        done.result(TIME_LIMIT)
-    except FutureTimeoutError:
-        return f"it took more than {TIME_LIMIT:g} s"
+        # Whatever it is that does not answer: nobody waits longer.
+        within(TIME_LIMIT, lambda: _write(kube, path, changed, test, deadline))
     except Exception as e:  # noqa: BLE001  # a failure must not become another error
         return str(e).partition("\n")[0] or type(e).__name__
     return None
 
 
-def _save(
-    kube: Kube, folder: Path, test: str, deadline: float, done: Future[None]
+def _write(
+    kube: Kube,
+    path: Path,
+    changes: Sequence[tuple[Change, Version]],
+    test: str,
+    deadline: float,
 ) -> None:
-    try:
-        _write(kube, folder / archive_file.NAME, test, deadline)
-    except BaseException as e:  # noqa: BLE001  # for the one who waits
-        done.set_exception(e)
-    else:
-        done.set_result(None)
-
-
-def _write(kube: Kube, path: Path, test: str, deadline: float) -> None:
     cluster, first = kube.cluster, kube.mark_revision
     assert cluster.state is not None  # noqa: S101  # for the type checker
     assert first is not None  # noqa: S101  # for the type checker
@@ -75,7 +69,7 @@ def _write(kube: Kube, path: Path, test: str, deadline: float) -> None:
             version.user,
             version.verb,
         )
-        for change, version in changes(cluster, first, Selection())
+        for change, version in changes
         if not archive_file.is_noise(change)
     ]
     about = About(

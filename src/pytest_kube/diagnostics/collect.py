@@ -7,32 +7,44 @@ import platform
 import shlex
 import shutil
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from pytest_kube import events, manifests
-from pytest_kube.diagnostics import archiving
+from pytest_kube.diagnostics import archiving, hints, timeline
+from pytest_kube.diagnostics.bounded import within
+from pytest_kube.diagnostics.timeline import Entry, Line
 from pytest_kube.errors import KubeError
+from pytest_kube.history import Selection, changes
 from pytest_kube.redact import redacted
+from pytest_kube.requests_log import requests
 from pytest_kube.system.processes import tail
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
+    from pytest_kube.history import Version
     from pytest_kube.kube import Kube
     from pytest_kube.observation import Running
+    from pytest_kube.requests_log import Request
+    from pytest_kube.state.etcd import Change
 
 TIME_LIMIT = 15.0
 """Seconds for everything that is collected of one test."""
 
 OBJECT_LIMIT = 500
+CHANGES = 10
+"""Changes that the section shows."""
+
 LOG_LINES = 400
 SECTION_LINES = 40
 LINE_LENGTH = 500
 
 
-def collect(kube: Kube, folder: Path | None, *, shown: str | None, test: str) -> str:
+def collect(
+    kube: Kube, folder: Path | None, *, shown: str | None, test: str, failure: str = ""
+) -> str:
     """Collect into *folder*, if there is one, and return the section for the report.
 
     Args:
@@ -40,36 +52,62 @@ def collect(kube: Kube, folder: Path | None, *, shown: str | None, test: str) ->
         folder: Where files go; ``None`` for none.
         shown: The folder as the section names it.
         test: The node id of the test.
+        failure: The text of its failure.
     """
     try:
-        return _collect(kube, folder, shown=shown, test=test)
+        return _collect(kube, folder, shown=shown, test=test, failure=failure)
     except Exception as e:  # noqa: BLE001  # a failure must not become another error
         return f"diagnostics could not be collected: {type(e).__name__}: {e}"
 
 
 @dataclass
 class _Evidence:
-    objects: list[dict[str, Any]]
-    events: list[dict[str, Any]]
-    problems: list[str]
+    """What is known of a test.
+
+    Attributes:
+        objects: Those of the test, as they are now.
+        events: The Events of its namespace.
+        changes: What has changed, as etcd and as the API have it.
+        requests: What everybody asked of the API server, oldest first.
+        problems: What could not be found out, and why.
+    """
+
+    objects: list[dict[str, Any]] = field(default_factory=list)
+    events: list[dict[str, Any]] = field(default_factory=list)
+    changes: list[tuple[Change, Version]] = field(default_factory=list)
+    requests: list[Request] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
 
 
-def _collect(kube: Kube, folder: Path | None, *, shown: str | None, test: str) -> str:
+def _collect(
+    kube: Kube, folder: Path | None, *, shown: str | None, test: str, failure: str
+) -> str:
     evidence = _look(kube)
+    _look_back(kube, evidence)
+    entries = _timeline(kube, evidence)
     lines = [f"cluster     {kube.cluster.name}; namespace {kube.namespace}"]
     lines += _told("objects", _counted(evidence.objects))
+    lines += _told("changes", _last_changes(kube, entries))
     lines += _told("warnings", events.warnings(evidence.events))
     for controller in kube.controllers:
         lines.append(f"controller  {controller.summary()}")
         lines += [f"            | {line}" for line in _last_error(controller)]
+    found = hints.find(
+        evidence.objects,
+        evidence.requests,
+        kube.controllers,
+        failure=failure,
+        provider=kube.cluster.provider,
+    )
+    lines += _told("hint", [line for hint in found for line in hint.splitlines()])
     lines += _told("incomplete", evidence.problems)
     if folder is not None:
         try:
-            _write(kube, folder, evidence, test)
+            _write(kube, folder, evidence, entries, test)
         except OSError as e:
             lines.append(f"artifacts   could not be written: {e}")
         else:
-            missing = archiving.save(kube, folder, test=test)
+            missing = archiving.save(kube, folder, evidence.changes, test=test)
             told = f"not possible: {missing}" if missing else _command(shown or "")
             lines += [f"artifacts   {shown}", f"replay      {told}"]
     if len(lines) > SECTION_LINES:
@@ -88,7 +126,7 @@ def _command(folder: str) -> str:
 def _look(kube: Kube) -> _Evidence:
     """Read what is in the test's namespace, and what it made elsewhere."""
     deadline = time.monotonic() + TIME_LIMIT
-    evidence = _Evidence([], [], [])
+    evidence = _Evidence()
     client = kube.cluster.client
     try:
         resources = [
@@ -131,7 +169,56 @@ def _look(kube: Kube) -> _Evidence:
     return evidence
 
 
-def _write(kube: Kube, folder: Path, evidence: _Evidence, test: str) -> None:
+def _look_back(kube: Kube, evidence: _Evidence) -> None:
+    """Read what has changed in the test, and what was asked of the API server."""
+    cluster, first = kube.cluster, kube.mark_revision
+
+    def look() -> None:
+        if cluster.state is not None and first is not None:
+            evidence.changes = list(changes(cluster, first, Selection()))
+        if cluster.audit is not None:
+            evidence.requests = requests(cluster.audit, kube.started)[::-1]
+
+    try:
+        within(archiving.TIME_LIMIT, look)
+    except Exception as e:  # noqa: BLE001  # what is missing is told
+        text = str(e).partition("\n")[0] or type(e).__name__
+        evidence.problems.append(f"what has changed: {text}")
+
+
+def _timeline(kube: Kube, evidence: _Evidence) -> list[Entry]:
+    lines = [
+        Line(line.time, controller.name, line.text)
+        for controller in kube.controllers
+        for line in controller.lines()
+    ]
+    try:
+        return timeline.merged(
+            (version for _, version in evidence.changes),
+            evidence.requests,
+            lines,
+            evidence.events,
+        )
+    except Exception as e:  # noqa: BLE001  # objects may look like anything
+        evidence.problems.append(f"the timeline: {type(e).__name__}: {e}")
+        return []
+
+
+def _last_changes(kube: Kube, entries: Iterable[Entry]) -> list[str]:
+    """Return the last changes in the test's namespace, and refused requests."""
+    here = f" {kube.namespace}"
+    told = [
+        entry
+        for entry in entries
+        if (entry.kind == "change" and f"{here}/" in entry.about)
+        or (entry.kind == "request" and here in entry.text)
+    ]
+    return [str(entry).replace(f"{here}/", " ") for entry in told[-CHANGES:]]
+
+
+def _write(
+    kube: Kube, folder: Path, evidence: _Evidence, entries: list[Entry], test: str
+) -> None:
     if folder.exists():
         shutil.rmtree(folder)
     folder.mkdir(parents=True)
@@ -139,6 +226,8 @@ def _write(kube: Kube, folder: Path, evidence: _Evidence, test: str) -> None:
     (folder / "objects.yaml").write_text(manifests.dump(objects), "utf-8")
     lines = [events.line(e) for e in events.in_order(evidence.events)]
     (folder / "events.txt").write_text("\n".join([*lines, ""]), "utf-8")
+    with (folder / "timeline.jsonl").open("w", encoding="utf-8") as file:
+        file.writelines(f"{entry.as_json()}\n" for entry in entries)
     for i, controller in enumerate(kube.controllers, 1):
         text = "\n".join([controller.output, *controller.errors, ""])
         (folder / f"controller-{i}.log").write_text(text, "utf-8")

@@ -19,13 +19,8 @@ if TYPE_CHECKING:
 
 WRITES = {"create", "update", "patch", "delete", "deletecollection"}
 
-_UNTOLD = {
-    ("coordination.k8s.io", "leases"),
-    ("", "events"),
-    ("events.k8s.io", "events"),
-}
+_UNTOLD = {"events", "leases"}
 _UNTOLD_KINDS = {"Event", "Lease"}
-_QUIET = {"metadata.managedFields", "metadata.resourceVersion"}
 
 
 @dataclass(frozen=True)
@@ -88,7 +83,7 @@ def merged(
         *_changes(versions),
         *_requests(requests),
         *(Entry(each.time, "log", each.controller, "", each.text) for each in lines),
-        *filter(None, map(_event, happened)),
+        *(entry for event in happened if (entry := _event(event))),
     ]
     return sorted(found, key=lambda entry: entry.time)
 
@@ -100,7 +95,9 @@ def _changes(versions: Iterable[Version]) -> Iterator[Entry]:
         if either is None or either.kind in _UNTOLD_KINDS:
             continue
         hidden = SECRETS if either.kind == "Secret" else ()
-        details = tuple(differences(previous, obj, hidden=hidden))
+        found = differences(previous, obj, hidden=hidden)
+        # What people change first: metadata changes with most writes.
+        details = tuple(sorted(found, key=lambda line: line.startswith("metadata")))
         if previous is None:
             text = "created"
         elif obj is None:
