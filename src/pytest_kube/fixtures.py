@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from pytest_kube.errors import hide_frames
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
@@ -18,6 +20,8 @@ if TYPE_CHECKING:
     from pytest_kube.controllers.runner import Controller
     from pytest_kube.kube import Kube
     from pytest_kube.session import Session
+
+__tracebackhide__ = hide_frames
 
 SESSION = pytest.StashKey["Session"]()
 

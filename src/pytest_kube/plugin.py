@@ -187,11 +187,13 @@ def pytest_assertrepr_compare(op: str, left: object, right: object) -> list[str]
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(
-    item: pytest.Item,
+    item: pytest.Item, call: pytest.CallInfo[None]
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """Collect diagnostics of a test, before its fixtures are torn down."""
-    report = yield
     session = item.config.stash.get(SESSION, None)
+    if session and call.excinfo:
+        session.tidy(call.excinfo)
+    report = yield
     if session:
         session.collect(item, report)
     return report

@@ -9,6 +9,7 @@ import secrets
 import sys
 import time
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -27,7 +28,6 @@ from pytest_kube.system.gates import Gates
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator
-    from pathlib import Path
 
     from pytest_kube.cluster import Cluster, Provider
     from pytest_kube.controllers.runner import Controller
@@ -37,6 +37,10 @@ if TYPE_CHECKING:
 
 __tracebackhide__ = hide_frames
 
+_CONTEXTLIB = Path(contextlib.__file__)
+
+SECTION = pytest.StashKey[str]()
+IS_COLLECTED = pytest.StashKey[bool]()
 HANDLE = pytest.StashKey["Kube"]()
 
 _MARGIN, _MARGIN_SHARE = 2.0, 0.2
@@ -241,6 +245,7 @@ class Session:
             if not shared:
                 cluster.create_namespace(name)
             node.stash[HANDLE] = handle
+            node.stash[IS_COLLECTED] = False
             self._handles.append(handle)
             try:
                 yield handle
@@ -345,8 +350,13 @@ class Session:
             identities=self._identities,
             gates=self._gates,
         )
-        with starter:
-            yield starter.start
+        try:
+            with starter:
+                yield starter.start
+        except KubeError as e:
+            # Now: pytest reports it when everything has been torn down.
+            item.stash[SECTION] = self._section(item, str(e))
+            raise
 
     def controller_spec(self, item: pytest.Item) -> tuple[Any, dict[str, Any]]:
         """Return the controller under test, and how it is run."""
@@ -374,30 +384,44 @@ class Session:
 
     # --- diagnostics --------------------------------------------------------
 
+    def tidy(self, error: pytest.ExceptionInfo[BaseException]) -> None:
+        """Leave the standard library's frames out of the traceback of an error of ours.
+
+        Our own are hidden; those between them say even less.
+        """
+        if error.errisinstance(KubeError):
+            told = error.traceback.filter(lambda f: f.path != _CONTEXTLIB)
+            error.traceback = told or error.traceback
+
     def collect(self, item: pytest.Item, report: pytest.TestReport) -> None:
         """Collect diagnostics of a failed test, while everything is still there."""
-        handle = item.stash.get(HANDLE, None)
         wanted = report.failed or (
             self.settings.artifacts == "all" and report.when == "call"
         )
-        if handle is None or not wanted:
+        if not wanted or HANDLE not in item.stash:
             return
+        text = item.stash.get(SECTION, "")
+        if text:
+            del item.stash[SECTION]
+        else:
+            text = self._section(item, report.longreprtext)
+        if report.failed:
+            report.sections.append(("kube diagnostics", text))
+
+    def _section(self, item: pytest.Item, failure: str) -> str:
+        """Collect what explains a failure; return the section for the report."""
         from pytest_kube.diagnostics import collect
 
         folder = None
-        if self.settings.artifacts != "none":
+        # What the failure of the test has left is not replaced by that of its teardown.
+        if self.settings.artifacts != "none" and not item.stash[IS_COLLECTED]:
+            item.stash[IS_COLLECTED] = True
             folder = self.settings.artifacts_dir / _folder_name(item.nodeid)
             self._artifacts += 1
         shown = self._shown(folder) if folder else None
-        text = collect.collect(
-            handle,
-            folder,
-            shown=shown,
-            test=item.nodeid,
-            failure=report.longreprtext,
+        return collect.collect(
+            item.stash[HANDLE], folder, shown=shown, test=item.nodeid, failure=failure
         )
-        if report.failed:
-            report.sections.append(("kube diagnostics", text))
 
 
 def _marked(item: pytest.Item | pytest.Collector) -> dict[str, Any]:

@@ -56,6 +56,7 @@ def test_failed_tests_leave_a_folder_each(project: Project) -> None:
         "test_widgets.py.test_fails/logs/kwok.log",
         "test_widgets.py.test_fails/objects.yaml",
         "test_widgets.py.test_fails/state.jsonl.gz",
+        "test_widgets.py.test_fails/timeline.jsonl",
         "test_widgets.py.test_fails/versions.json",
         "test_widgets.py.test_set_up_fails/events.txt",
         "test_widgets.py.test_set_up_fails/logs/etcd.log",
@@ -65,6 +66,7 @@ def test_failed_tests_leave_a_folder_each(project: Project) -> None:
         "test_widgets.py.test_set_up_fails/logs/kwok.log",
         "test_widgets.py.test_set_up_fails/objects.yaml",
         "test_widgets.py.test_set_up_fails/state.jsonl.gz",
+        "test_widgets.py.test_set_up_fails/timeline.jsonl",
         "test_widgets.py.test_set_up_fails/versions.json",
     ]
     result.stdout.fnmatch_lines(
@@ -73,6 +75,7 @@ def test_failed_tests_leave_a_folder_each(project: Project) -> None:
             "cluster     kwok cluster, Kubernetes v1.36.3; namespace test-fails-*",
             "objects     Secret s",
             "            ClusterRole made-by-the-test",
+            "changes     *:*.* Secret s created (pytest-kube-admin)",
             "controller  kopf:src/widget_operator.py: running",
             "artifacts   .pytest-kube/artifacts/test_widgets.py.test_fails",
             "replay      pytest-kube replay .pytest-kube/artifacts/test_widgets.py.test_fails",
@@ -132,3 +135,44 @@ def test_folder_that_cannot_be_written_is_no_second_error(project: Project) -> N
 
     result.assert_outcomes(failed=1, errors=1, passed=1)
     result.stdout.fnmatch_lines(["artifacts   could not be written: *"])
+
+
+def test_failure_of_a_teardown_is_explained_by_what_was_there_before_it(
+    project: Project,
+) -> None:
+    """Objects, changes and their authors; and it replaces nothing of the test's own."""
+    project.write(
+        "src/bad.py",
+        "import asyncio\n"
+        "async def run(stop):\n"
+        "    asyncio.create_task(asyncio.sleep(100))\n"
+        "    await stop.wait()\n",
+    )
+    project.ini('pythonpath = ["src"]', "kube_strict = true")
+    body = (
+        "(kube, run_controller):\n"
+        "    run_controller('bad:run')\n"
+        "    kube.create({'apiVersion': 'v1', 'kind': 'ConfigMap',\n"
+        "                 'metadata': {'name': 'c'}})\n"
+    )
+    project.test(f"def test_passes{body}def test_fails{body}    assert False\n")
+
+    result = project.run("--kube=envtest")
+
+    result.assert_outcomes(passed=1, failed=1, errors=2)
+    result.stdout.fnmatch_lines(
+        [
+            "*ERROR at teardown of test_passes*",
+            "E *controller run (controller-1) left a task behind:",
+            "objects     ConfigMap c",
+            "changes     *:*.* ConfigMap c created (pytest-kube-admin)",
+            "controller  run: stopped",
+            "artifacts   *test_passes",
+            "replay      pytest-kube replay *test_passes",
+            "*test_fails*",
+        ]
+    )
+    text = result.stdout.str()
+    assert "contextlib.py" not in text
+    assert "fixtures.py" not in text
+    assert text.count("replay      pytest-kube replay ") == 2

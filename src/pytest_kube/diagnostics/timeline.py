@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from pytest_kube import events
@@ -89,7 +89,11 @@ def merged(
 
 
 def _changes(versions: Iterable[Version]) -> Iterator[Entry]:
+    moment = datetime.min.replace(tzinfo=UTC)
     for version in versions:
+        # The order of revisions is sure; times are when a request was answered, or
+        # known to the second only.
+        moment = max(moment, version.time)
         obj, previous = version.object, version.previous
         either = obj or previous
         if either is None or either.kind in _UNTOLD_KINDS:
@@ -108,9 +112,7 @@ def _changes(versions: Iterable[Version]) -> Iterator[Entry]:
             more = f" and {len(details) - 1} more" if len(details) > 1 else ""
             text = f"changed {details[0]}{more}"
         who = version.user or ""
-        yield Entry(
-            version.time, "change", who, version.ref, text, details, version.revision
-        )
+        yield Entry(moment, "change", who, version.ref, text, details, version.revision)
 
 
 def _requests(requests: Iterable[Request]) -> Iterator[Entry]:
