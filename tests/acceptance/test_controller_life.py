@@ -56,6 +56,7 @@ def test_killed_kopf_operator_does_nothing_until_it_is_restarted(
         "    for name in ('slow', 'later'):\n"
         "        kube.wait_for(f'widget/{name}', 'jsonpath={.status.size}=3')\n"
         "    assert kube_controller.errors == []\n"
+        "    assert set(kube_controller.reconciles()) == {'success'}\n"
     )
 
     result = project.run("--kube=envtest")

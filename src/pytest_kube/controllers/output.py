@@ -10,24 +10,33 @@ import traceback
 from contextvars import ContextVar
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from pytest_kube.system.processes import OutputLine
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from concurrent.futures import Future
 
     from pytest_kube.controllers.runner import Controller
 
 _PACKAGE = str(Path(__file__).parents[1])
 
-running_here: ContextVar[Controller | None] = ContextVar("running_here", default=None)
-"""The controller that the running code is of. Tasks know it, and so do threads."""
+
+class Start(NamedTuple):
+    """One start of a controller; what it was before a restart is no matter any more."""
+
+    controller: Controller
+    exited: Future[None]
+
+
+running_here: ContextVar[Start | None] = ContextVar("running_here", default=None)
+"""What the running code is of. Tasks know it, and so do threads."""
 
 
 def concerns(controller: Controller) -> bool:
-    """Tell whether what is logged now is the controller's, as far as one knows."""
-    return running_here.get() in {None, controller}
+    """Tell whether what happens now is the controller's, as far as one knows."""
+    return running_here.get() in {None, Start(controller, controller.exited)}
 
 
 class _Collector(logging.Handler):

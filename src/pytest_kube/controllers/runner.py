@@ -21,7 +21,9 @@ from pytest_kube.controllers import metrics
 from pytest_kube.controllers.environment import cluster_environment
 from pytest_kube.controllers.loops import told_tasks
 from pytest_kube.controllers.output import (
+    Start,
     collected_logs,
+    concerns,
     one_line,
     own_traceback,
     running_here,
@@ -285,7 +287,7 @@ class Controller:
 
     def ready(self) -> None:
         """Note that it is ready."""
-        if not self._ready.done():
+        if concerns(self) and not self._ready.done():
             self._ready.set_result(None)
 
     def write(self, line: OutputLine) -> None:
@@ -298,17 +300,22 @@ class Controller:
 
     def report_error(self, text: str) -> None:
         """Note an error that did not end it."""
-        if not self._killed:
+        if self._is_heard():
             self._errors.append(text)
 
     def report(self, text: str) -> None:
         """Note what its author should know, in words that follow its name."""
-        if not self._killed:
+        if self._is_heard():
             self._findings.append(text)
 
     def report_outcome(self, outcome: Outcome) -> None:
         """Note what a call of a handler came to."""
-        self._outcomes.append(outcome)
+        if self._is_heard():
+            self._outcomes.append(outcome)
+
+    def _is_heard(self) -> bool:
+        """Tell whether what happens now is of this start, and it was not killed."""
+        return concerns(self) and not self._killed
 
     # --- its life -----------------------------------------------------------
 
@@ -508,7 +515,7 @@ class Controller:
 
 def _run(work: Work, controller: Controller, exited: Future[None]) -> None:
     # The controller may have been killed and restarted when this comes to its end.
-    running_here.set(controller)
+    running_here.set(Start(controller, exited))
     try:
         work.run(controller)
     except BaseException as e:  # noqa: BLE001  # a controller may call sys.exit

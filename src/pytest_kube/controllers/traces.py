@@ -108,8 +108,8 @@ class Process:
 
     def _moving(self, move: Callable[[Any], None]) -> Callable[[Any], None]:
         def replaced(path: Any) -> None:
-            if controller := running_here.get():
-                controller.report(f"changed the working directory, to {path}")
+            if start := running_here.get():
+                start.controller.report(f"changed the working directory, to {path}")
             move(path)
 
         return replaced
@@ -118,12 +118,12 @@ class Process:
         self, start: Callable[[threading.Thread], None]
     ) -> Callable[[threading.Thread], None]:
         def replaced(thread: threading.Thread) -> None:
-            if controller := running_here.get():
-                self._threads.append((controller, thread))
+            if origin := running_here.get():
+                self._threads.append((origin.controller, thread))
                 run = thread.run
 
                 def run_as_its_starter() -> None:
-                    running_here.set(controller)
+                    running_here.set(origin)
                     run()
 
                 thread.run = run_as_its_starter  # type: ignore[method-assign]
