@@ -24,6 +24,7 @@ from pytest_kube.state.etcd import Change, Entry
 from pytest_kube.system.processes import OutputLine
 
 from .fake_api import FakeAPI, fake_api, status
+from .test_requests_log import event as event_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -412,3 +413,31 @@ def test_folder_that_cannot_be_written_is_told(kube: Kube, tmp_path: Path) -> No
 
     assert lines[-1].startswith("artifacts   could not be written: [Errno ")
     assert lines[0].startswith("cluster     envtest")
+
+
+def test_section_tells_the_last_changes_and_what_was_refused_again_and_again(
+    recorded: Kube, tmp_path: Path
+) -> None:
+    """Names that are made up do not make a refusal another one."""
+
+    def refused(name: str) -> str:
+        return event_line(
+            "manager",
+            "create",
+            code=403,
+            status={"message": f'pods "{name}" is forbidden: exceeded quota'},
+            objectRef={"resource": "pods", "namespace": "team"},
+        )
+
+    audit = tmp_path / "audit.log"
+    audit.write_text(refused("web-1") + refused("web-2"))
+    recorded.cluster.audit = audit
+    recorded.started = datetime(2026, 1, 1, tzinfo=UTC)
+
+    lines = section(recorded)
+
+    (line,) = (line for line in lines if line.startswith("changes"))
+    assert line.endswith(
+        'create pods team: 403 pods "web-2" is forbidden: exceeded quota (manager) '
+        "2 times"
+    )

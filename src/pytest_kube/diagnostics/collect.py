@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import platform
+import re
 import shlex
 import shutil
 import time
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -37,6 +39,7 @@ OBJECT_LIMIT = 500
 CHANGES = 10
 """Changes that the section shows."""
 
+_QUOTED = re.compile(r'"[^"]*"')
 LOG_LINES = 400
 SECTION_LINES = 40
 LINE_LENGTH = 500
@@ -208,17 +211,26 @@ def _last_changes(kube: Kube, entries: Iterable[Entry]) -> list[str]:
     """Return the last changes in the test's namespace, and refused requests."""
     here = f" {kube.namespace}"
     usual = {f"ServiceAccount{here}/default", f"ConfigMap{here}/kube-root-ca.crt"}
-    told = [
-        entry
-        for entry in entries
-        if (
-            entry.kind == "change"
-            and f"{here}/" in entry.about
-            and entry.about not in usual
-        )
-        or (entry.kind == "request" and here in entry.text)
+    told: dict[Any, Entry] = {}
+    times: Counter[Any] = Counter()
+    for entry in entries:
+        key: Any = entry
+        if entry.kind == "request" and here in entry.text:
+            if entry.text.endswith(timeline.NO_CHANGE):
+                continue
+            # The same again and again; names that are made up differ.
+            key = (entry.who, _QUOTED.sub("", entry.text))
+        elif entry.kind != "change" or f"{here}/" not in entry.about:
+            continue
+        if entry.about not in usual:
+            told.pop(key, None)
+            told[key] = entry
+            times[key] += 1
+    return [
+        str(entry).replace(f"{here}/", " ")
+        + (f" {times[key]} times" if times[key] > 1 else "")
+        for key, entry in list(told.items())[-CHANGES:]
     ]
-    return [str(entry).replace(f"{here}/", " ") for entry in told[-CHANGES:]]
 
 
 def _write(

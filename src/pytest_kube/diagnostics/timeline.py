@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 WRITES = {"create", "update", "patch", "delete", "deletecollection"}
 
+NO_CHANGE = " (changed nothing)"
+
 _UNTOLD = {"events", "leases"}
 _RACE = ("create", "serviceaccounts", "default")
 """Made for each new namespace by us, and by who is faster."""
@@ -129,7 +131,7 @@ def _requests(requests: Iterable[Request]) -> Iterator[Entry]:
         if r.version:
             seen.add(r.version)
         if failed or idle:
-            text = str(r) if failed else f"{r} (changed nothing)"
+            text = str(r) if failed else f"{r}{NO_CHANGE}"
             yield Entry(r.time, "request", r.user, "", text)
 
 
