@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-import websocket  # of websocket-client, which the Kubernetes client brings along
+import websocket
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -18,6 +18,7 @@ from pathlib import Path
 from string import Template
 from typing import TYPE_CHECKING, Any
 
+from pytest_kube.objects import Object
 from pytest_kube.redact import redacted
 
 if TYPE_CHECKING:
@@ -180,15 +181,14 @@ def _end(text: str, limit: int) -> str:
 def _shown(obj: dict[str, Any] | None) -> dict[str, Any] | None:
     if obj is None:
         return None
-    obj = redacted(obj)
-    kept = {k: v for k, v in obj["metadata"].items() if k not in _NOT_SHOWN}
-    return {**obj, "metadata": kept}
+    shown = redacted(obj)
+    metadata = {k: v for k, v in shown["metadata"].items() if k not in _NOT_SHOWN}
+    return {**shown, "metadata": metadata}
 
 
 def _group(version: Version) -> str:
-    obj = version.object or version.previous or {}
-    group: str = obj.get("apiVersion", "").rpartition("/")[0]
-    return group
+    obj = version.object or version.previous or Object()
+    return str(obj.get("apiVersion", "")).rpartition("/")[0]
 
 
 def _since(start: datetime, time: datetime) -> float:
