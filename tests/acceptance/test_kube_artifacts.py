@@ -55,6 +55,7 @@ def test_failed_tests_leave_a_folder_each(project: Project) -> None:
         "test_widgets.py.test_fails/logs/kube-scheduler.log",
         "test_widgets.py.test_fails/logs/kwok.log",
         "test_widgets.py.test_fails/objects.yaml",
+        "test_widgets.py.test_fails/report.html",
         "test_widgets.py.test_fails/state.jsonl.gz",
         "test_widgets.py.test_fails/timeline.jsonl",
         "test_widgets.py.test_fails/versions.json",
@@ -65,6 +66,7 @@ def test_failed_tests_leave_a_folder_each(project: Project) -> None:
         "test_widgets.py.test_set_up_fails/logs/kube-scheduler.log",
         "test_widgets.py.test_set_up_fails/logs/kwok.log",
         "test_widgets.py.test_set_up_fails/objects.yaml",
+        "test_widgets.py.test_set_up_fails/report.html",
         "test_widgets.py.test_set_up_fails/state.jsonl.gz",
         "test_widgets.py.test_set_up_fails/timeline.jsonl",
         "test_widgets.py.test_set_up_fails/versions.json",
@@ -168,6 +170,7 @@ def test_failure_of_a_teardown_is_explained_by_what_was_there_before_it(
             "changes     *:*.* ConfigMap c created (pytest-kube-admin)",
             "controller  run: stopped",
             "artifacts   *test_passes",
+            "report      *test_passes/report.html",
             "replay      pytest-kube replay *test_passes",
             "*test_fails*",
         ]

@@ -109,8 +109,8 @@ def test_component_that_is_killed_is_named(
         [
             f"E *RollbackError: after this test: {component} ended with signal 9 "
             "while it was needed.",
-            "E *From its log:*",
-            "E *The next test gets a new cluster.",
+            "*From its log:*",
+            "*The next test gets a new cluster.",
         ]
     )
 
@@ -205,10 +205,10 @@ def test_thread_that_writes_for_ever_is_an_error_that_names_the_key(
         [
             "E *RollbackError: after this test: the cluster cannot be rolled back: "
             "something went on writing to it for 5 s. Written last:",
-            "E *configmaps/default/restless",
-            "E *Is a thread or a process of the test, or a controller that it started "
+            "*configmaps/default/restless",
+            "*Is a thread or a process of the test, or a controller that it started "
             "by itself, still running? run_controller stops those it starts",
-            "E *The next test gets a new cluster.",
+            "*The next test gets a new cluster.",
         ]
     )
 
@@ -229,7 +229,7 @@ def test_state_that_was_compacted_by_somebody_else_is_an_error(
             "E *RollbackError: after this test: the cluster cannot be rolled back: "
             "etcd has forgotten revision *, at which the mark was taken; something "
             "compacted it that is not us. *",
-            "E *The next test gets a new cluster.",
+            "*The next test gets a new cluster.",
         ]
     )
 
@@ -261,7 +261,7 @@ def test_full_etcd_is_replaced(project: Project, *, changed: bool) -> None:
     result.stdout.fnmatch_lines(
         [
             f"E *RollbackError: after this test: *{told}*",
-            "E *The next test gets a new cluster.",
+            "*The next test gets a new cluster.",
         ]
     )
 
@@ -290,7 +290,7 @@ def test_transaction_that_is_too_large_has_not_happened(project: Project) -> Non
         [
             "E *RollbackError: after this test: etcd https://127.0.0.1:*/v3/kv/txn: "
             "etcdserver: request is too large",
-            "E *The next test gets a new cluster.",
+            "*The next test gets a new cluster.",
         ]
     )
 

@@ -161,7 +161,11 @@ def test_files_hold_everything(api: FakeAPI, kube: Kube, tmp_path: Path) -> None
 
     lines = section(kube, folder)
 
-    assert lines[-2:] == ["artifacts   artifacts/t", NO_REPLAY]
+    assert lines[-3:] == [
+        "artifacts   artifacts/t",
+        "report      artifacts/t/report.html",
+        NO_REPLAY,
+    ]
     tree = sorted(str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file())
     assert tree == [
         "controller-1.log",
@@ -169,6 +173,7 @@ def test_files_hold_everything(api: FakeAPI, kube: Kube, tmp_path: Path) -> None
         "logs/etcd.log",
         "logs/kube-apiserver.log",
         "objects.yaml",
+        "report.html",
         "timeline.jsonl",
         "versions.json",
     ]
@@ -221,9 +226,10 @@ def test_section_has_40_lines_at_most(api: FakeAPI, kube: Kube, tmp_path: Path) 
     lines = section(kube, tmp_path / "t")
 
     assert len(lines) == 40
-    assert lines[-3:] == [
-        "            … 54 lines more in the artifacts",
+    assert lines[-4:] == [
+        "            … 55 lines more in the artifacts",
         "artifacts   artifacts/t",
+        "report      artifacts/t/report.html",
         NO_REPLAY,
     ]
     assert section(kube)[-2] == "            … 52 lines left out"

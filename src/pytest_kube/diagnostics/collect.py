@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from pytest_kube import events, manifests
-from pytest_kube.diagnostics import archiving, hints, timeline
+from pytest_kube.diagnostics import archiving, hints, report, timeline
 from pytest_kube.diagnostics.bounded import within
 from pytest_kube.diagnostics.timeline import Entry, Line
 from pytest_kube.errors import KubeError
@@ -106,17 +106,22 @@ def _collect(
     lines += _told("incomplete", evidence.problems)
     if folder is not None:
         try:
-            _write(kube, folder, evidence, entries, test)
+            about = _write(kube, folder, evidence, entries, test)
         except OSError as e:
             lines.append(f"artifacts   could not be written: {e}")
         else:
+            lines.append(f"artifacts   {shown}")
+            outcome = "failed" if failure else "passed"
+            missing = _report(folder, about, evidence, entries, outcome)
+            told = f"not possible: {missing}" if missing else f"{shown}/{report.NAME}"
+            lines.append(f"report      {told}")
             missing = archiving.save(kube, folder, evidence.changes, test=test)
             told = f"not possible: {missing}" if missing else _command(shown or "")
-            lines += [f"artifacts   {shown}", f"replay      {told}"]
+            lines.append(f"replay      {told}")
     if len(lines) > SECTION_LINES:
         rest = len(lines) - SECTION_LINES + 1
         where = "left out" if folder is None else "more in the artifacts"
-        last = 1 if folder is None else 2
+        last = 1 if folder is None else 3
         cut = [f"            … {rest} lines {where}"]
         lines[SECTION_LINES - 1 - last : -last] = cut
     return "\n".join(_cut(line) for line in lines)
@@ -234,8 +239,12 @@ def _last_changes(kube: Kube, entries: Iterable[Entry]) -> list[str]:
 
 
 def _write(
-    kube: Kube, folder: Path, evidence: _Evidence, entries: list[Entry], test: str
-) -> None:
+    kube: Kube,
+    folder: Path,
+    evidence: _Evidence,
+    entries: list[Entry],
+    test: str,
+) -> dict[str, Any]:
     if folder.exists():
         shutil.rmtree(folder)
     folder.mkdir(parents=True)
@@ -265,6 +274,35 @@ def _write(
     (folder / "versions.json").write_text(
         json.dumps(versions, indent=1) + "\n", "utf-8"
     )
+    return versions
+
+
+def _report(
+    folder: Path,
+    about: dict[str, Any],
+    evidence: _Evidence,
+    entries: list[Entry],
+    outcome: str,
+) -> str | None:
+    """Write the page that shows it all; return why there is none, or ``None``."""
+    paths = (*folder.glob("*.log"), *folder.glob("logs/*.log"))
+    logs = {path.stem: path.read_text("utf-8") for path in paths}
+    try:
+        within(
+            archiving.TIME_LIMIT,
+            lambda: report.write(
+                folder / report.NAME,
+                test=about["test"],
+                outcome=outcome,
+                about={name: str(text) for name, text in about.items() if text},
+                entries=entries,
+                versions=[version for _, version in evidence.changes],
+                logs=logs,
+            ),
+        )
+    except Exception as e:  # noqa: BLE001  # a failure must not become another error
+        return str(e).partition("\n")[0] or type(e).__name__
+    return None
 
 
 def _version(package: str) -> str:
