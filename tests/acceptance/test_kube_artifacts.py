@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import re
 from typing import TYPE_CHECKING
 
 import pytest
@@ -46,7 +47,15 @@ def test_failed_tests_leave_a_folder_each(project: Project) -> None:
     result = project.run("--kube=kwok")
 
     result.assert_outcomes(failed=1, errors=1, passed=1)
-    assert tree(project, ".pytest-kube/artifacts") == [
+    found = tree(project, ".pytest-kube/artifacts")
+    recorded = [path for path in found if "/crust-gather/" in path]
+    fails = "test_widgets.py.test_fails/crust-gather"
+    assert f"{fails}/version.yaml" in recorded
+    assert any(
+        re.fullmatch(rf"{fails}/namespaces/test-fails-\w+/v1/secret/s\.yaml", path)
+        for path in recorded
+    )
+    assert [path for path in found if path not in recorded] == [
         "test_widgets.py.test_fails/controller-1.log",
         "test_widgets.py.test_fails/events.txt",
         "test_widgets.py.test_fails/logs/etcd.log",

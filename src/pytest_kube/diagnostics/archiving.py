@@ -45,6 +45,16 @@ def save(
     return None
 
 
+def baseline(kube: Kube) -> list[Stored]:
+    """Return what there was when the test began."""
+    state, first = kube.cluster.state, kube.mark_revision
+    return [
+        Stored(entry.key, entry.revision, value)
+        for entry in (state.entries(first) if state and first is not None else ())
+        if (value := archive_file.value_of(entry.value)) is not None
+    ]
+
+
 def _write(
     kube: Kube,
     path: Path,
@@ -52,14 +62,7 @@ def _write(
     test: str,
     deadline: float,
 ) -> None:
-    cluster, first = kube.cluster, kube.mark_revision
-    assert cluster.state is not None  # noqa: S101  # for the type checker
-    assert first is not None  # noqa: S101  # for the type checker
-    baseline = [
-        Stored(entry.key, entry.revision, value)
-        for entry in cluster.state.entries(first)
-        if (value := archive_file.value_of(entry.value)) is not None
-    ]
+    cluster, first = kube.cluster, kube.mark_revision or 0
     changed = [
         Stored(
             change.key,
@@ -81,4 +84,4 @@ def _write(
         first=first,
         last=changed[-1].revision if changed else first,
     )
-    archive_file.write(path, about, baseline, changed, deadline=deadline)
+    archive_file.write(path, about, baseline(kube), changed, deadline=deadline)

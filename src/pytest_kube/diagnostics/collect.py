@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from pytest_kube import events, manifests
-from pytest_kube.diagnostics import archiving, hints, report, timeline
+from pytest_kube.diagnostics import archiving, crust_gather, hints, report, timeline
 from pytest_kube.diagnostics.bounded import within
 from pytest_kube.diagnostics.timeline import Entry, Line
 from pytest_kube.errors import KubeError
@@ -195,16 +195,11 @@ def _look_back(kube: Kube, evidence: _Evidence) -> None:
 
 
 def _timeline(kube: Kube, evidence: _Evidence) -> list[Entry]:
-    lines = [
-        Line(line.time, controller.name, line.text)
-        for controller in kube.controllers
-        for line in controller.lines()
-    ]
     try:
         return timeline.merged(
             (version for _, version in evidence.changes),
             evidence.requests,
-            lines,
+            _lines(kube),
             evidence.events,
         )
     except Exception as e:  # noqa: BLE001  # objects may look like anything
@@ -261,6 +256,8 @@ def _write(
     logs.mkdir()
     for name, path in kube.cluster.logs.items():
         (logs / f"{name}.log").write_text(tail(path, LOG_LINES) + "\n", "utf-8")
+    if kube.cluster.state is not None and (why := _record(kube, folder, evidence)):
+        evidence.problems.append(f"{crust_gather.NAME}: {why}")
     versions = {
         "test": test,
         "cluster": kube.cluster.name,
@@ -303,6 +300,37 @@ def _report(
     except Exception as e:  # noqa: BLE001  # a failure must not become another error
         return str(e).partition("\n")[0] or type(e).__name__
     return None
+
+
+def _record(kube: Kube, folder: Path, evidence: _Evidence) -> str | None:
+    """Write the archive for crust-gather; return why there is none, or ``None``."""
+    deadline = time.monotonic() + archiving.TIME_LIMIT
+
+    def write() -> None:
+        known = archiving.baseline(kube)
+        crust_gather.write(
+            folder / crust_gather.NAME,
+            kube.cluster.client,
+            crust_gather.first(known, kube.namespace),
+            [version for _, version in evidence.changes],
+            _lines(kube),
+            namespace=kube.namespace,
+            deadline=deadline,
+        )
+
+    try:
+        within(archiving.TIME_LIMIT, write)
+    except Exception as e:  # noqa: BLE001  # a failure must not become another error
+        return str(e).partition("\n")[0] or type(e).__name__
+    return None
+
+
+def _lines(kube: Kube) -> list[Line]:
+    return [
+        Line(line.time, controller.name, line.text)
+        for controller in kube.controllers
+        for line in controller.lines()
+    ]
 
 
 def _version(package: str) -> str:
