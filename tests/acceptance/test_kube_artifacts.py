@@ -47,6 +47,8 @@ def test_failed_tests_leave_a_folder_each(project: Project) -> None:
 
     result.assert_outcomes(failed=1, errors=1, passed=1)
     assert tree(project, ".pytest-kube/artifacts") == [
+        "index.jsonl",
+        "index.md",
         "test_widgets.py.test_fails/controller-1.log",
         "test_widgets.py.test_fails/events.txt",
         "test_widgets.py.test_fails/logs/etcd.log",
@@ -108,7 +110,7 @@ def test_mode_decides_which_tests_leave_something(
         "--kube=envtest", f"--kube-artifacts={mode}", "--kube-artifacts-dir=out"
     )
 
-    assert len(list((project.path / "out").glob("*"))) == tests
+    assert len(list((project.path / "out").glob("*/"))) == tests
 
 
 def test_mode_that_does_not_exist_is_a_usage_error(project: Project) -> None:
