@@ -170,7 +170,7 @@ def _attachments(folder: Path, project: Path) -> Iterator[str]:
     if not folder.is_dir():
         return
     files = [path for path in folder.iterdir() if path.is_file()]
-    # GitLab shows the first one only: what is for people comes first.
+    # GitLab may show one of them only: what is for people comes first.
     suffixes = (".html", ".md", ".txt")
     order = {suffix: i for i, suffix in enumerate(suffixes)}
     files.sort(key=lambda p: (order.get(p.suffix, len(order)), p.name))
