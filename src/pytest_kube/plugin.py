@@ -6,6 +6,7 @@ imports pytest and the standard library only.
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -140,9 +141,11 @@ def pytest_configure(config: pytest.Config) -> None:
     """Register the marker; read the settings when a cluster is asked for."""
     config.addinivalue_line("markers", MARKER)
     if asked_for(config):
+        from pytest_kube.run_report import RunReport
         from pytest_kube.session import Session
 
-        config.stash[SESSION] = Session.from_config(config)
+        session = config.stash[SESSION] = Session.from_config(config)
+        config.pluginmanager.register(RunReport(config, session, os.environ))
 
 
 def pytest_report_header(config: pytest.Config) -> str | None:

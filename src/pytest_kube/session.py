@@ -393,6 +393,19 @@ class Session:
             told = error.traceback.filter(lambda f: f.path != _CONTEXTLIB)
             error.traceback = told or error.traceback
 
+    def handle_of(self, item: pytest.Item) -> Kube | None:
+        """Return the handle that a test has, or had."""
+        return item.stash.get(HANDLE, None)
+
+    def kept(self, item: pytest.Item, report: pytest.TestReport) -> Path | None:
+        """Return the folder in which the artifacts of a report are, if it has any."""
+        mode = self.settings.artifacts
+        wanted = report.failed or (mode == "all" and report.when == "call")
+        if mode == "none" or not wanted or HANDLE not in item.stash:
+            return None
+        folder = self.settings.artifacts_dir / _folder_name(item.nodeid)
+        return folder if folder.is_dir() else None
+
     def collect(self, item: pytest.Item, report: pytest.TestReport) -> None:
         """Collect diagnostics of a failed test, while everything is still there."""
         wanted = report.failed or (

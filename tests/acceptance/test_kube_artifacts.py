@@ -56,6 +56,8 @@ def test_failed_tests_leave_a_folder_each(project: Project) -> None:
         for path in recorded
     )
     assert [path for path in found if path not in recorded] == [
+        "index.jsonl",
+        "index.md",
         "test_widgets.py.test_fails/controller-1.log",
         "test_widgets.py.test_fails/events.txt",
         "test_widgets.py.test_fails/logs/etcd.log",
@@ -122,7 +124,7 @@ def test_mode_decides_which_tests_leave_something(
         "--kube=envtest", f"--kube-artifacts={mode}", "--kube-artifacts-dir=out"
     )
 
-    assert len(list((project.path / "out").glob("*"))) == tests
+    assert len(list((project.path / "out").glob("*/"))) == tests
 
 
 def test_mode_that_does_not_exist_is_a_usage_error(project: Project) -> None:

@@ -99,7 +99,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         check=False,
     )
     assert "LookupError: as expected" in done.stdout, done.stdout
-    (found,) = (project / ".pytest-kube/artifacts").iterdir()
+    (found,) = (project / ".pytest-kube/artifacts").glob("*/")
     assert f"replay      pytest-kube replay {found.relative_to(project)}" in done.stdout
     return found
 

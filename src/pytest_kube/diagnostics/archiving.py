@@ -73,7 +73,6 @@ def _write(
             version.verb,
         )
         for change, version in changes
-        if not archive_file.is_noise(change)
     ]
     about = About(
         version=cluster.version,

@@ -20,6 +20,7 @@ from pytest_kube.errors import KubeError
 from pytest_kube.history import Selection, changes
 from pytest_kube.redact import redacted
 from pytest_kube.requests_log import requests
+from pytest_kube.state import archive_file
 from pytest_kube.system.processes import tail
 
 if TYPE_CHECKING:
@@ -183,7 +184,10 @@ def _look_back(kube: Kube, evidence: _Evidence) -> None:
 
     def look() -> None:
         if cluster.state is not None and first is not None:
-            evidence.changes = list(changes(cluster, first, Selection()))
+            found = changes(cluster, first, Selection())
+            evidence.changes = [
+                each for each in found if not archive_file.is_noise(each[0])
+            ]
         if cluster.audit is not None:
             evidence.requests = requests(cluster.audit, kube.started)[::-1]
 
