@@ -78,6 +78,7 @@ class Controller:
 
     name: str = "mine"
     user: str = "pytest-kube-admin"
+    credential: str = ""
     exited: Future[None] = field(default_factory=Future)
     errors: list[str] = field(default_factory=list)
     output: str = ""
