@@ -16,7 +16,7 @@ from pytest_kube.diagnostics import ci
 FAILURE = ci.Failure(
     test="tests/test_w.py::test_a",
     cluster="envtest cluster, Kubernetes v1.36.3",
-    folder=Path("/work/artifacts/tests-test_w.py.test_a"),
+    folder=Path("/repo/artifacts/tests-test_w.py.test_a"),
     time=datetime(2026, 11, 23, 13, tzinfo=UTC),
     error="WaitTimeoutError: not reached\n  because",
     diagnostics="cluster     envtest\nartifacts   there",
