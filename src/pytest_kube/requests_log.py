@@ -15,6 +15,12 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 REFUSED = 400
+CHANGES = {"create", "update", "patch", "delete", "deletecollection"}
+"""The verbs that change something."""
+
+UNTOLD = {"events", "leases"}
+"""Resources that are written all the time, and are nobody's work."""
+
 _CREDENTIAL = "authentication.kubernetes.io/credential-id"
 _SLACK = timedelta(seconds=1)
 

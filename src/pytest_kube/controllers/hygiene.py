@@ -7,7 +7,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from pytest_kube import rbac
-from pytest_kube.requests_log import REFUSED
+from pytest_kube.requests_log import CHANGES, REFUSED, UNTOLD
 
 if TYPE_CHECKING:
     from collections.abc import (
@@ -35,8 +35,6 @@ RESTLESS, RESTLESS_FOR = 10, timedelta(seconds=1)
 """Changes of one object in a row, and for how long, while nobody else makes any."""
 
 _WRITES = {"create", "update", "patch"}
-_CHANGES = _WRITES | {"delete", "deletecollection"}
-_UNTOLD = {"leases", "events"}
 _CREATED, _FORBIDDEN = 201, 403
 
 
@@ -56,7 +54,7 @@ def findings(everything: Sequence[Request], user: str, credential: str) -> list[
         return request.user == user and request.has(credential)
 
     asked = [request for request in everything if is_its(request)]
-    told = [r for r in asked if r.resource not in _UNTOLD and r.verb != "watch"]
+    told = [r for r in asked if r.resource not in UNTOLD and r.verb != "watch"]
     hot = _hot(told)
     return [
         *lacking(asked),
@@ -115,8 +113,8 @@ def _restless(
     worst: dict[Hashable, list[Request]] = {}
     seen: set[Any] = set()
     for request in everything:
-        changes = request.verb in _CHANGES and request.code < REFUSED
-        if not changes or request.resource in {*_UNTOLD, "nodes/status"}:
+        changes = request.verb in CHANGES and request.code < REFUSED
+        if not changes or request.resource in {*UNTOLD, "nodes/status"}:
             continue
         if request.version in seen:
             continue  # it changed nothing
@@ -144,7 +142,7 @@ def may_leave_orphans(everything: Iterable[Request], user: str) -> bool:
     """Tell whether the history of a test is worth a look for :func:`orphans`."""
     created = deleted = False
     for r in everything:
-        told = r.resource not in _UNTOLD and r.code < REFUSED
+        told = r.resource not in UNTOLD and r.code < REFUSED
         created |= told and r.user == user and r.code == _CREATED
         deleted |= told and r.verb == "delete" and "." in r.group
     return created and deleted

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_kube import rbac
 from pytest_kube.reports import at
+from pytest_kube.requests_log import UNTOLD
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -133,7 +134,9 @@ def _untouched(
     if not users:
         return
     written = any(
-        r.user in users and r.verb not in {"get", "list", "watch"} and _is_told(r)
+        r.user in users
+        and r.verb not in {"get", "list", "watch"}
+        and r.resource not in UNTOLD
         for r in requests
     )
     custom = [o for o in objects if _is_custom(o) and not o.get("status")]
@@ -165,10 +168,6 @@ def _no_images(failure: str, provider: str) -> Iterator[str]:
             f"{provider} pulls no images and runs no containers: what depends on that "
             "needs --kube=kind"
         )
-
-
-def _is_told(request: Request) -> bool:
-    return request.resource not in {"events", "leases"}
 
 
 def _is_custom(obj: Mapping[str, Any]) -> bool:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from pytest_kube import events
 from pytest_kube.diff import SECRETS, differences
-from pytest_kube.requests_log import REFUSED
+from pytest_kube.requests_log import CHANGES, REFUSED, UNTOLD
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -17,11 +17,8 @@ if TYPE_CHECKING:
     from pytest_kube.history import Version
     from pytest_kube.requests_log import Request
 
-WRITES = {"create", "update", "patch", "delete", "deletecollection"}
-
 NO_CHANGE = " (changed nothing)"
 
-_UNTOLD = {"events", "leases"}
 _RACE = ("create", "serviceaccounts", "default")
 """Made for each new namespace by us, and by who is faster."""
 
@@ -124,10 +121,10 @@ def _requests(requests: Iterable[Request]) -> Iterator[Entry]:
     """Yield the writes that no change tells of: refused, or without an effect."""
     seen: set[Any] = set()
     for r in requests:
-        if r.resource in _UNTOLD or (r.verb, r.resource, r.name) == _RACE:
+        if r.resource in UNTOLD or (r.verb, r.resource, r.name) == _RACE:
             continue
-        failed = r.code >= REFUSED and (r.verb in WRITES or r.code != 404)  # noqa: PLR2004
-        idle = r.verb in WRITES and r.version is not None and r.version in seen
+        failed = r.code >= REFUSED and (r.verb in CHANGES or r.code != 404)  # noqa: PLR2004
+        idle = r.verb in CHANGES and r.version is not None and r.version in seen
         if r.version:
             seen.add(r.version)
         if failed or idle:
