@@ -100,6 +100,14 @@ class Cluster:
         """What people call it: the provider and the Kubernetes version."""
         return f"{self.provider} cluster, Kubernetes v{self.version}"
 
+    def log_sizes(self) -> dict[str, int]:
+        """Return how many bytes the components have written to their logs."""
+        return {
+            name: path.stat().st_size
+            for name, path in dict(self.logs).items()
+            if path.exists()
+        }
+
     def create_namespace(self, name: str) -> None:
         """Create a namespace in which pods can be created at once."""
         namespaces = "/api/v1/namespaces"

@@ -6,7 +6,7 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from pytest_kube.client import Client
     from pytest_kube.discovery import Resource
@@ -66,7 +66,7 @@ def line(event: dict[str, Any]) -> str:
     return f"{event.get('type')}  {event.get('reason')}  {what}  {event.get('message')}"
 
 
-def own_line(event: dict[str, Any]) -> str:
+def own_line(event: Mapping[str, Any]) -> str:
     """Return an Event about a known object in a line, with how often it came."""
     text = f"{event.get('type')}  {event.get('reason')}  {event.get('message')}"
     count = event.get("count") or (event.get("series") or {}).get("count") or 1

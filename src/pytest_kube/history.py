@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, overload
@@ -126,6 +126,20 @@ class Version:
     @cached_property
     def _write(self) -> Write | None:
         return self._write_of(self.revision, self.previous, self.object)
+
+    def with_objects(
+        self, change: Callable[[dict[str, Any]], dict[str, Any]]
+    ) -> Version:
+        """Return the same version with other objects.
+
+        Args:
+            change: Makes each of them from the one there is.
+        """
+        after, before = (o and Object(change(o)) for o in (self.object, self.previous))
+        other = replace(self, object=after, previous=before)
+        # Who wrote it was found by the objects as they were.
+        vars(other)["_write"] = self._write
+        return other
 
     def __str__(self) -> str:
         return f"{self.ref}  {_told(self)}"

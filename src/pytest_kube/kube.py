@@ -14,6 +14,7 @@ from pytest_kube.objects import Object
 from pytest_kube.observation import Target
 from pytest_kube.pods import Pods
 from pytest_kube.requests_log import requests
+from pytest_kube.steps import step
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -95,11 +96,12 @@ class Kube(Pods):
     def _as(self, path: Path) -> Kube:
         cluster = replace(self.cluster, client=Client.from_kubeconfig(path))
         other = replace(self, cluster=cluster)
-        other.leftovers = self.leftovers
+        other.leftovers, other.steps = self.leftovers, self.steps
         return other
 
     # --- what has to be refused -----------------------------------------------
 
+    @step
     def expect_rejected(self, obj: Mapping[str, Any], *, match: str = "") -> Object:
         """Try to write an object that the API server has to reject, and return why.
 

@@ -31,6 +31,8 @@ def told(archive: Archive, moment: int) -> Iterator[str]:
         yield from (f"            {line}" for line in lines[:DIFFERENCES])
         if more := len(lines[DIFFERENCES:]):
             yield f"            … and {more} more"
+    if done := [step for then, step in archive.steps if then <= moment]:
+        yield f"after       step:{done[-1].number} {done[-1].text}"
 
 
 def around(archive: Archive, moment: int) -> Iterator[str]:
@@ -39,9 +41,18 @@ def around(archive: Archive, moment: int) -> Iterator[str]:
     if not first:
         sign = " " if moment else ">"
         yield f"{sign}   0  revision {archive.about.first}, the test begins"
+        yield from _done(archive, 0)
     for index in range(first, min(len(archive.changes), moment + AROUND)):
         sign = ">" if index == moment - 1 else " "
         yield f"{sign}{index + 1:4}  {_line(archive, index)}"
+        yield from _done(archive, index + 1)
+
+
+def _done(archive: Archive, moment: int) -> Iterator[str]:
+    """Name the steps of the test that had been done by then, and not before."""
+    for then, step in archive.steps:
+        if then == moment:
+            yield f"       step:{step.number} {step.text}"
 
 
 def between(archive: Archive, one: int, other: int) -> Iterator[str]:

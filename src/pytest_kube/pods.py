@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pytest_kube.errors import ClusterError, ExecError, hide_frames
+from pytest_kube.steps import step
 from pytest_kube.waits import Waits
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ _FORWARDING = re.compile(r"Forwarding from 127\.0\.0\.1:(\d+)")
 class Pods(Waits):
     """What a handle does with pods; see `Kube`."""
 
+    @step
     def logs(
         self,
         ref: Ref,
@@ -55,6 +57,7 @@ class Pods(Waits):
         flags += [f"--tail={tail}"] if tail is not None else []
         return self._kubectl(["logs", *flags], ref, namespace, "has no logs")
 
+    @step
     def exec(
         self,
         ref: Ref,

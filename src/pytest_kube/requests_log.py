@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pytest_kube.audit import raw_lines
 
@@ -23,6 +24,25 @@ UNTOLD = {"events", "leases"}
 
 _CREDENTIAL = "authentication.kubernetes.io/credential-id"
 _SLACK = timedelta(seconds=1)
+_WEBHOOK = "webhook.admission.k8s.io/"
+_REFUSALS = {
+    r'admission webhook "([^"]+)" denied the request': "refused the request",
+    r'failed calling webhook "([^"]+)"': "could not be called",
+}
+
+
+class WebhookCall(NamedTuple):
+    """A webhook that was asked about a request.
+
+    Attributes:
+        name: The webhook.
+        effect: What it did.
+        patch: What it changed: ``add /metadata/labels/team``.
+    """
+
+    name: str
+    effect: str
+    patch: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -43,6 +63,8 @@ class Request:
         message: What the server said to one that it refused.
         version: Of a write, the uid and the resourceVersion that it was answered with.
         time: When it was answered, in UTC.
+        webhooks: What admission webhooks made of it, as far as the API server tells: a
+            validating one that agrees leaves no trace.
     """
 
     user: str
@@ -56,6 +78,7 @@ class Request:
     time: datetime
     version: tuple[str, str] | None = None
     credential: str = ""
+    webhooks: tuple[WebhookCall, ...] = ()
 
     def has(self, credential: str) -> bool:
         """Tell whether it came by a credential, as far as both are known."""
@@ -81,7 +104,15 @@ def requests(
         users: The users; all, if there are none.
         credential: Leave out what came by another one.
     """
-    found = []
+    return [
+        request
+        for _, request in lines(path, since)
+        if (users is None or request.user in users) and request.has(credential)
+    ]
+
+
+def lines(path: Path, since: datetime) -> Iterator[tuple[bytes, Request]]:
+    """Yield the lines of the log since then, as written and as read, newest first."""
     with contextlib.suppress(FileNotFoundError):
         for raw in raw_lines(path):
             request = _parsed(raw)
@@ -89,10 +120,8 @@ def requests(
                 continue
             if request.time < since - _SLACK:
                 break  # written in the order of answers, but for a moment
-            asked = users is None or request.user in users
-            if asked and request.has(credential) and request.time >= since:
-                found.append(request)
-    return found
+            if request.time >= since:
+                yield raw, request
 
 
 class Follower:
@@ -162,4 +191,34 @@ def _request(event: Mapping[str, Any], code: int) -> Request:
         version=(uid, version) if uid and version else None,
         # Of who did it, not of whom it was done as.
         credential=((event["user"].get("extra") or {}).get(_CREDENTIAL) or [""])[0],
+        webhooks=_webhooks(event),
     )
+
+
+def _webhooks(event: Mapping[str, Any]) -> tuple[WebhookCall, ...]:
+    """Read what the API server noted of webhooks that it asked about a request."""
+    calls: dict[str, WebhookCall] = {}
+    patches: dict[str, tuple[str, ...]] = {}
+    for key, value in (event.get("annotations") or {}).items():
+        source, _, place = key.partition(_WEBHOOK)
+        if not place:
+            continue
+        if source.startswith("failed-open."):
+            calls[key] = WebhookCall(value, "failed, and is ignored when it does")
+            continue
+        told = json.loads(value)
+        if source == "patch.":
+            operations = told["patch"]
+            patches[place] = tuple(
+                f"{each['op']} {each['path']}" for each in operations
+            )
+        elif source == "mutation.":
+            effect = "changed the object" if told["mutated"] else "changed nothing"
+            calls[place] = WebhookCall(told["webhook"], effect)
+    found = [c._replace(patch=patches.get(key, ())) for key, c in calls.items()]
+    message = event["responseStatus"].get("message", "")
+    for pattern, effect in _REFUSALS.items():
+        if refused := re.search(pattern, message):
+            found = [c for c in found if c.name != refused[1]]
+            found.append(WebhookCall(refused[1], effect))
+    return tuple(found)

@@ -87,6 +87,13 @@ class RunReport:
             found.append(extras.url(Path(link).as_posix() + "/", name="kube artifacts"))
             vars(report)["extras"] = found
 
+    def pytest_keyboard_interrupt(
+        self, excinfo: pytest.ExceptionInfo[BaseException]
+    ) -> None:
+        """Collect what the test that was interrupted did; its fixtures still stand."""
+        if excinfo.errisinstance(KeyboardInterrupt):
+            self._session.interrupted()
+
     # --- in the process of the user -----------------------------------------
 
     def pytest_sessionstart(self) -> None:

@@ -87,6 +87,7 @@ class Session:
         self._gates = self._stack.enter_context(Gates())
         self._lent: list[_Lent] = []
         self._handles: list[Kube] = []
+        self._running: pytest.Item | None = None
         self._deadline: float | None = None
         self._stale = False
         self._renewals = 0
@@ -242,15 +243,19 @@ class Session:
             handle.deadline = self._deadline
             if lent.mark:
                 handle.mark_revision = lent.mark.since
+            handle.log_sizes = cluster.log_sizes()
             if not shared:
                 cluster.create_namespace(name)
             node.stash[HANDLE] = handle
+            self._running = node if isinstance(node, pytest.Item) else self._running
             node.stash[IS_COLLECTED] = False
             self._handles.append(handle)
             try:
                 yield handle
             finally:
                 self._handles = [h for h in self._handles if h is not handle]
+                if self._running is node:
+                    self._running = None
                 if isolation == "namespace":
                     handle.leftovers.clean_up()
         finally:
@@ -417,11 +422,31 @@ class Session:
         if text:
             del item.stash[SECTION]
         else:
-            text = self._section(item, report.longreprtext)
+            outcome = "failed" if report.failed else "passed"
+            text = self._section(item, report.longreprtext, outcome=outcome)
         if report.failed:
             report.sections.append(("kube diagnostics", text))
 
-    def _section(self, item: pytest.Item, failure: str) -> str:
+    def interrupted(self) -> None:
+        """Collect diagnostics of the test that runs, before it is torn down."""
+        item = self._running
+        if (
+            item is None
+            or item.stash[IS_COLLECTED]
+            or self.settings.artifacts == "none"
+        ):
+            return
+        folder = self._shown(self.settings.artifacts_dir / _folder_name(item.nodeid))
+        try:
+            self._section(item, "", outcome="interrupted")
+        except KeyboardInterrupt:
+            self._report("interrupted again: diagnostics are not complete")
+        else:
+            self._report(f"{item.nodeid} was interrupted: {folder}")
+
+    def _section(
+        self, item: pytest.Item, failure: str, *, outcome: str = "failed"
+    ) -> str:
         """Collect what explains a failure; return the section for the report."""
         from pytest_kube.diagnostics import collect
 
@@ -431,9 +456,14 @@ class Session:
             item.stash[IS_COLLECTED] = True
             folder = self.settings.artifacts_dir / _folder_name(item.nodeid)
             self._artifacts += 1
-        shown = self._shown(folder) if folder else None
+        shown = self._shown(folder) if folder else ""
         return collect.collect(
-            item.stash[HANDLE], folder, shown=shown, test=item.nodeid, failure=failure
+            item.stash[HANDLE],
+            folder,
+            shown=shown,
+            test=item.nodeid,
+            failure=failure,
+            outcome=outcome,
         )
 
 

@@ -21,6 +21,7 @@ from pytest_kube.errors import (
 )
 from pytest_kube.leftovers import Leftovers
 from pytest_kube.objects import Object
+from pytest_kube.steps import Steps, step
 
 if TYPE_CHECKING:
     from pytest_kube.client import Client
@@ -52,6 +53,8 @@ class Verbs:
     mark_revision: int | None = None
     started: datetime = field(default_factory=lambda: datetime.now(UTC), repr=False)
     leftovers: Leftovers = field(init=False, repr=False)
+    steps: Steps = field(default_factory=Steps, init=False, repr=False)
+    log_sizes: Mapping[str, int] = field(default_factory=dict, init=False, repr=False)
 
     def __post_init__(self) -> None:
         self.leftovers = Leftovers(self.cluster, self.namespace)
@@ -75,6 +78,7 @@ class Verbs:
     ) -> list[Object]: ...
     @overload
     def apply(self, source: manifests.Model, *, force: bool = False) -> Object: ...
+    @step
     def apply(
         self,
         source: Mapping[str, Any] | str | Path | Sequence[Any] | manifests.Model,
@@ -120,6 +124,7 @@ class Verbs:
         several = isinstance(source, str | Path | Sequence)
         return result if several or len(result) != 1 else result[0]
 
+    @step
     def create(self, obj: Mapping[str, Any]) -> Object:
         """Create an object; ``metadata.generateName`` works.
 
@@ -158,6 +163,7 @@ class Verbs:
         subresource: str = "",
         namespace: str | None = None,
     ) -> Object: ...
+    @step
     def update(
         self,
         ref: Ref,
@@ -231,6 +237,7 @@ class Verbs:
             )
         error.args = (f"updating {obj.get('kind')} {_name(obj)}: {what}\n  {error}",)
 
+    @step
     def patch(
         self,
         ref: Ref,
@@ -279,6 +286,7 @@ class Verbs:
             e.args = (f"patching {resource.kind} {name}: {found}{text}",)
             raise
 
+    @step
     def scale(self, ref: Ref, replicas: int, *, namespace: str | None = None) -> Object:
         """Change the number of replicas; custom resources with a scale can, too.
 
@@ -301,6 +309,7 @@ class Verbs:
 
     # --- reading ------------------------------------------------------------
 
+    @step
     def get(
         self, ref: Ref, *, subresource: str = "", namespace: str | None = None
     ) -> Object:
@@ -312,6 +321,7 @@ class Verbs:
         path = self._path(ref, namespace, subresource)
         return Object(self._client.request("GET", path))
 
+    @step
     def find(self, ref: Ref, *, namespace: str | None = None) -> Object | None:
         """Return an object, or ``None`` when there is none."""
         try:
@@ -319,6 +329,7 @@ class Verbs:
         except NotFoundError:
             return None
 
+    @step
     def events(self, ref: Ref, *, namespace: str | None = None) -> list[Object]:
         """Return the Kubernetes Events about an object, oldest first.
 
@@ -397,6 +408,7 @@ class Verbs:
 
     # Last, for in a class a method hides the type of that name from then on.
 
+    @step
     def list(
         self,
         kind: str,

@@ -23,6 +23,7 @@ from pytest_kube.explanation import Explanation, told
 from pytest_kube.history import Selection, read
 from pytest_kube.objects import Object
 from pytest_kube.observation import Observation, Target, key_of
+from pytest_kube.steps import step
 from pytest_kube.verbs import Ref, Verbs
 
 if TYPE_CHECKING:
@@ -49,6 +50,7 @@ class Waits(Verbs):
     deadline: float | None = None
     _failures: set[Any] = field(default_factory=set, init=False)
 
+    @step
     def delete(
         self,
         ref: Ref,
@@ -98,6 +100,7 @@ class Waits(Verbs):
             gone = conditions.deleted_uid(uid)
             self.wait_for(ref, gone, timeout=seconds, unless=None, namespace=namespace)
 
+    @step
     def wait_for(
         self,
         ref: Ref,
@@ -197,6 +200,7 @@ class Waits(Verbs):
         if obj and conditions.failed(obj):
             self._failures.add(_failure(obj))
 
+    @step
     def wait_for_all(
         self,
         kind: str,
@@ -258,6 +262,7 @@ class Waits(Verbs):
             elapsed=elapsed,
         )
 
+    @step
     def consistently(
         self,
         ref: Ref,
@@ -309,6 +314,7 @@ class Waits(Verbs):
             raise WaitTimeoutError(text, last=None, elapsed=observation.elapsed)
         return Object(obj or {})
 
+    @step
     def eventually(
         self, call: Callable[[], Answer | None], *, timeout: float | None = None
     ) -> Answer:
@@ -361,6 +367,7 @@ class Waits(Verbs):
         text = "\n".join(lines)
         raise WaitTimeoutError(text, last=None, elapsed=elapsed) from error
 
+    @step
     def settle(self, *, quiet: float = 0.2, timeout: float | None = None) -> None:
         """Wait until nobody has written to the cluster for a while.
 

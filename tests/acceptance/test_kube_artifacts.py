@@ -58,8 +58,10 @@ def test_failed_tests_leave_a_folder_each(project: Project) -> None:
     assert [path for path in found if path not in recorded] == [
         "index.jsonl",
         "index.md",
-        "test_widgets.py.test_fails/controller-1.log",
+        "test_widgets.py.test_fails/audit.jsonl",
+        "test_widgets.py.test_fails/environment.json",
         "test_widgets.py.test_fails/events.txt",
+        "test_widgets.py.test_fails/logs/controller-1.log",
         "test_widgets.py.test_fails/logs/etcd.log",
         "test_widgets.py.test_fails/logs/kube-apiserver.log",
         "test_widgets.py.test_fails/logs/kube-controller-manager.log",
@@ -68,8 +70,10 @@ def test_failed_tests_leave_a_folder_each(project: Project) -> None:
         "test_widgets.py.test_fails/objects.yaml",
         "test_widgets.py.test_fails/report.html",
         "test_widgets.py.test_fails/state.jsonl.gz",
+        "test_widgets.py.test_fails/summary.md",
         "test_widgets.py.test_fails/timeline.jsonl",
-        "test_widgets.py.test_fails/versions.json",
+        "test_widgets.py.test_set_up_fails/audit.jsonl",
+        "test_widgets.py.test_set_up_fails/environment.json",
         "test_widgets.py.test_set_up_fails/events.txt",
         "test_widgets.py.test_set_up_fails/logs/etcd.log",
         "test_widgets.py.test_set_up_fails/logs/kube-apiserver.log",
@@ -79,8 +83,8 @@ def test_failed_tests_leave_a_folder_each(project: Project) -> None:
         "test_widgets.py.test_set_up_fails/objects.yaml",
         "test_widgets.py.test_set_up_fails/report.html",
         "test_widgets.py.test_set_up_fails/state.jsonl.gz",
+        "test_widgets.py.test_set_up_fails/summary.md",
         "test_widgets.py.test_set_up_fails/timeline.jsonl",
-        "test_widgets.py.test_set_up_fails/versions.json",
     ]
     result.stdout.fnmatch_lines(
         [

@@ -29,7 +29,7 @@ def verbs(kube: Kube, one: Object) -> None:
     kube.patch(one, "data")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     kube.scale("deployment/web", "3")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     kube.delete("pod/web", timeout="3s")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
-    kube.create(kube.delete("pod/web"))  # type: ignore[func-returns-value, arg-type]  # pyright: ignore[reportArgumentType]
+    kube.create(kube.delete("pod/web"))  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     kube.expect_rejected("pod/web")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     kube.as_user("jane", ["viewers"])  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     kube.exec("pod/web", ["ls", "-l"])  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]

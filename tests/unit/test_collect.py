@@ -14,8 +14,8 @@ import pytest
 import yaml
 
 from pytest_kube.cluster import Cluster
-from pytest_kube.diagnostics import archiving
-from pytest_kube.diagnostics import collect as collect_module
+from pytest_kube.diagnostics import evidence as evidence_module
+from pytest_kube.diagnostics import report
 from pytest_kube.diagnostics.collect import collect
 from pytest_kube.errors import ClusterError
 from pytest_kube.kube import Kube
@@ -117,7 +117,9 @@ def event(
 
 def section(kube: Kube, folder: Path | None = None) -> list[str]:
     """Return the lines of the section."""
-    return collect(kube, folder, shown="artifacts/t", test="t.py::t").split("\n")
+    return collect(
+        kube, folder, shown="artifacts/t", test="t.py::t", failure="E   not so"
+    ).split("\n")
 
 
 def test_section_tells_objects_warnings_and_controllers(
@@ -168,29 +170,29 @@ def test_files_hold_everything(api: FakeAPI, kube: Kube, tmp_path: Path) -> None
     ]
     tree = sorted(str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file())
     assert tree == [
-        "controller-1.log",
+        "environment.json",
         "events.txt",
+        "logs/controller-1.log",
         "logs/etcd.log",
         "logs/kube-apiserver.log",
         "objects.yaml",
         "report.html",
+        "summary.md",
         "timeline.jsonl",
-        "versions.json",
     ]
     assert yaml.safe_load((folder / "objects.yaml").read_text("utf-8")) == {
         "apiVersion": "v1",
         "kind": "Pod",
-        "metadata": {"name": "web", "namespace": "team"},
+        "metadata": named("web")["metadata"],
         "spec": {"a": 1},
     }
     assert (folder / "events.txt").read_text("utf-8").splitlines() == [
         "Normal  Sooner  Pod/web  Sooner it",
         "Warning  Later  Pod/web  Later it",
     ]
-    assert (folder / "controller-1.log").read_text("utf-8") == "one\ntwo\nbroken\n"
-    log = (folder / "logs/etcd.log").read_text("utf-8").splitlines()
-    assert (len(log), log[-1]) == (400, "line 999")
-    versions = json.loads((folder / "versions.json").read_text("utf-8"))
+    log = (folder / "logs" / "controller-1.log").read_text("utf-8")
+    assert log == "one\ntwo\nbroken\n"
+    versions = json.loads((folder / "environment.json").read_text("utf-8"))
     assert versions["test"] == "t.py::t"
     assert versions["cluster"] == "envtest cluster, Kubernetes v1.36.3"
     assert versions["incomplete"] == []
@@ -249,7 +251,7 @@ def test_number_of_objects_is_bounded(
     api: FakeAPI, kube: Kube, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """A test that made thousands gets the first of them, and is told so."""
-    monkeypatch.setattr(collect_module, "OBJECT_LIMIT", 5)
+    monkeypatch.setattr(evidence_module, "OBJECT_LIMIT", 5)
     limits = []
 
     def pods(request: Any) -> tuple[int, Any]:
@@ -269,15 +271,37 @@ def test_number_of_objects_is_bounded(
     assert objects.count("kind: ") == 5
 
 
-def test_time_is_bounded(kube: Kube, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A slow API server does not hold up the run for each kind and object."""
-    kube.leftovers._made.append((kube.cluster.client.resource("pods"), "other", "web"))
-    monkeypatch.setattr(collect_module, "TIME_LIMIT", 0.0)
+def test_time_is_bounded(
+    api: FakeAPI, kube: Kube, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """An API server that stands still costs a moment, and the logs are there."""
+    monkeypatch.setattr(evidence_module, "SOURCE_LIMIT", 0.1)
+    goes_on = threading.Event()
 
-    assert section(kube)[1:] == [
-        "incomplete  stopped before configmaps",
-        "            stopped before pods web",
-    ]
+    def stands_still(_: Any) -> tuple[int, Any]:
+        goes_on.wait(10)
+        return 200, {"items": []}
+
+    api.answers[f"{CORE}/configmaps"] = stands_still
+
+    lines = section(kube, tmp_path / "t")
+    goes_on.set()
+
+    assert lines[1] == "incomplete  objects: it took more than 0.1 s"
+    assert (tmp_path / "t" / "logs" / "etcd.log").read_text().endswith("line 999\n")
+
+
+def test_time_for_everything_is_bounded(
+    kube: Kube, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """However many things stand still."""
+    monkeypatch.setattr(evidence_module, "TIME_LIMIT", 0.0)
+
+    lines = section(kube, tmp_path / "t")
+
+    assert "incomplete  objects: there was no time left" in lines
+    assert "            timeline.jsonl: there was no time left" in lines
+    assert list((tmp_path / "t").iterdir()) == [tmp_path / "t" / "logs"]
 
 
 def test_kind_that_cannot_be_listed_is_named(api: FakeAPI, kube: Kube) -> None:
@@ -300,19 +324,23 @@ def test_api_server_that_is_gone_is_told(
     lines = section(kube, tmp_path / "t")
 
     assert lines[1].startswith(
-        f"incomplete  GET {api.url}/api: no answer from the API server: "
+        f"incomplete  objects: GET {api.url}/api: no answer from the API server: "
     )
     assert (tmp_path / "t" / "logs" / "etcd.log").read_text().endswith("line 999\n")
 
 
-def test_client_that_raises_anything_is_no_second_failure(kube: Kube) -> None:
-    """A bug in the diagnostics must not hide the test's own failure."""
+def test_bug_in_the_diagnostics_is_no_second_failure(
+    kube: Kube, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The test's own failure stays what is reported."""
 
-    def broken(**_: Any) -> None:
+    def broken(*_: Any, **__: Any) -> None:
         raise ZeroDivisionError("a bug")
 
     kube.cluster.client.resources = broken  # type: ignore[method-assign,assignment]
+    assert "incomplete  objects: a bug" in section(kube)[1]
 
+    monkeypatch.setattr(evidence_module, "gather", broken)
     assert section(kube) == [
         "diagnostics could not be collected: ZeroDivisionError: a bug"
     ]
@@ -365,49 +393,155 @@ def test_state_is_archived_and_the_command_told(recorded: Kube, tmp_path: Path) 
     [
         (ClusterError("etcd does not answer\nat all"), "etcd does not answer"),
         (ZeroDivisionError(), "ZeroDivisionError"),
-        (OSError(28, "No space left on device"), "[Errno 28] No space left on device"),
     ],
 )
-def test_archive_that_cannot_be_made_is_no_second_failure(
+def test_state_that_cannot_be_read_is_told(
     recorded: Kube, tmp_path: Path, error: Exception, text: str
 ) -> None:
-    """The section says why."""
+    """Half of it is not archived."""
 
     def broken(_: int) -> None:
         raise error
 
     recorded.cluster.state.entries = broken  # type: ignore[union-attr,method-assign,assignment]
 
-    assert section(recorded, tmp_path / "t")[-1] == f"replay      not possible: {text}"
+    lines = section(recorded, tmp_path / "t")
+
+    assert lines[-1] == "report      artifacts/t/report.html"
+    assert f"incomplete  what has changed: {text}" in lines
+    assert not (tmp_path / "t" / archive_file.NAME).exists()
 
 
-def test_archive_is_not_waited_for_for_ever(
+def test_etcd_that_stands_still_is_not_waited_for(
     recorded: Kube, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """An etcd that stands still is what some tests are about."""
-    monkeypatch.setattr(archiving, "TIME_LIMIT", 0.05)
-    goes_on, written = threading.Event(), threading.Event()
+    """That is what some tests are about."""
+    monkeypatch.setattr(evidence_module, "SOURCE_LIMIT", 0.1)
+    goes_on = threading.Event()
 
     def stuck(_: int) -> list[Entry]:
         goes_on.wait(10)
         return []
 
-    def write(*arguments: Any, **options: Any) -> None:
-        try:
-            archive_file_write(*arguments, **options)
-        finally:
-            written.set()
-
-    archive_file_write = archive_file.write
-    monkeypatch.setattr(archive_file, "write", write)
     recorded.cluster.state.entries = stuck  # type: ignore[union-attr,method-assign,assignment]
 
-    line = section(recorded, tmp_path / "t")[-1]
-
-    assert line == "replay      not possible: it took more than 0.05 s"
+    lines = section(recorded, tmp_path / "t")
     goes_on.set()
-    assert written.wait(10)
-    assert not list((tmp_path / "t").glob("*state*"))
+
+    assert any("what has changed: it took more than 0.1 s" in line for line in lines)
+
+
+def test_disk_that_is_full_costs_what_has_no_room(
+    recorded: Kube, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The other files are there, and no half of one."""
+
+    def full(path: Path, **_: Any) -> None:
+        path.write_bytes(b"half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(report, "write", full)
+    folder = tmp_path / "t"
+
+    lines = section(recorded, folder)
+
+    assert "incomplete  report.html: [Errno 28] No space left on device" in lines
+    assert "report " not in lines[-1] + lines[-2]
+    assert not (folder / "report.html").exists()
+    assert (folder / "timeline.jsonl").exists()
+    assert "report.html](" not in (folder / "summary.md").read_text("utf-8")
+
+
+def test_logs_begin_with_the_test_and_have_an_end(
+    kube: Kube, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a log of 100 MB the end; bytes that are no text do no harm."""
+    log = kube.cluster.logs["etcd"]
+    kube.log_sizes = {"etcd": log.stat().st_size, "kube-apiserver": 100}
+    with log.open("ab") as file:
+        file.write(b"of this test \xff\x00\n")
+    (tmp_path / "missing.log").write_text("began anew\n" + 30 * "x")
+    monkeypatch.setattr(evidence_module, "LOG_LIMIT", 35)
+
+    section(kube, tmp_path / "t")
+
+    logs = tmp_path / "t" / "logs"
+    assert (logs / "etcd.log").read_text("utf-8") == "of this test \ufffd\0\n"
+    assert (logs / "kube-apiserver.log").read_text("utf-8") == (
+        "(the first 6 bytes are left out)\nanew\n" + 30 * "x"
+    )
+
+
+def test_nothing_in_the_section_is_a_trap_for_a_terminal(
+    api: FakeAPI, kube: Kube
+) -> None:
+    """What controllers and strangers write is shown, not obeyed."""
+    text = "\x1b[31mred\x1b[0m \x1b]0;title\x07 \u202eleft"
+    api.put(f"{CORE}/events", event(1, "Failed", message=text))
+
+    line = section(kube)[-1]
+
+    assert line == "warnings    Failed  Pod/web  red  left"
+
+
+def test_summary_is_what_one_reads_first(
+    api: FakeAPI, kube: Kube, tmp_path: Path
+) -> None:
+    """The section, the failure, and what the other files are."""
+    api.put(f"{CORE}/pods", named("web"))
+    folder = tmp_path / "t"
+
+    section(kube, folder)
+
+    text = (folder / "summary.md").read_text("utf-8")
+    assert text.startswith("# failed: `t.py::t`\n\n```text\ncluster     envtest")
+    assert "objects     Pod web" in text
+    assert "- [report.html](report.html): timeline, objects" in text
+    assert "- [logs](logs): what controllers and components wrote" in text
+    assert "audit.jsonl" not in text
+    assert text.endswith("## Failure\n\n```text\nE   not so\n```\n")
+
+
+def test_audit_log_of_the_test_has_no_body_of_a_secret(
+    recorded: Kube, tmp_path: Path
+) -> None:
+    """Not even that of a patch, which does not say what it is about."""
+
+    def patched(body: Any) -> str:
+        about = {"resource": "secrets", "namespace": "team", "name": "s"}
+        line: dict[str, Any] = json.loads(
+            event_line("manager", "patch", objectRef=about)
+        )
+        return json.dumps({**line, "requestObject": body}) + "\n"
+
+    audit = recorded.cluster.audit = tmp_path / "audit.log"
+    operation = [{"op": "add", "path": "/data/k", "value": VALUE}]
+    audit.write_text(patched({"data": {"k": VALUE}}) + patched(operation))
+    recorded.started = datetime(2026, 1, 1, tzinfo=UTC)
+
+    section(recorded, tmp_path / "t")
+
+    text = (tmp_path / "t" / "audit.jsonl").read_text("utf-8")
+    bodies = [json.loads(line)["requestObject"] for line in text.splitlines()]
+    assert bodies == [{"data": {"k": "UkVEQUNURUQ="}, "kind": "Secret"}, None]
+
+
+def test_steps_of_the_test_are_in_the_timeline_and_in_the_archive(
+    recorded: Kube, tmp_path: Path
+) -> None:
+    """What the test did, when, and how it ended."""
+    with pytest.raises(ValueError, match="names no object"):
+        recorded.get("nonsense")
+
+    section(recorded, tmp_path / "t")
+
+    text = (tmp_path / "t" / "timeline.jsonl").read_text("utf-8")
+    (step,) = (e for e in map(json.loads, text.splitlines()) if e["kind"] == "step")
+    assert step["who"] == "the test"
+    assert step["text"].startswith("1: kube.get('nonsense') (")
+    assert "ValueError: 'nonsense' names no object" in step["text"]
+    ((moment, done),) = archive_file.read(tmp_path / "t").steps
+    assert (moment, done.number, done.text) == (1, 1, "kube.get('nonsense')")
 
 
 def test_folder_that_cannot_be_written_is_told(kube: Kube, tmp_path: Path) -> None:

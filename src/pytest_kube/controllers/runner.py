@@ -12,7 +12,7 @@ import time
 from collections import Counter, deque
 from concurrent.futures import FIRST_COMPLETED, Future
 from concurrent.futures import wait as wait_for_futures
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from textwrap import indent
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
@@ -38,6 +38,7 @@ from pytest_kube.errors import (
     hide_frames,
 )
 from pytest_kube.requests_log import Follower, requests
+from pytest_kube.steps import Steps, step
 from pytest_kube.system.processes import timed_lines
 
 if TYPE_CHECKING:
@@ -80,6 +81,7 @@ class Surroundings:
         access: How it reaches the API server, if it runs in this process.
         credential: What the API server calls its token, if it has one: others may run
             as the same user.
+        steps: Where what the test does with it is noted.
     """
 
     user: str
@@ -91,6 +93,7 @@ class Surroundings:
     audit: Path | None = None
     access: Access | None = None
     credential: str = ""
+    steps: Steps = field(default_factory=Steps)
 
 
 class Work(Protocol):
@@ -129,6 +132,7 @@ class Controller:
         name: What it is called in messages.
         user: What the API server calls it.
         credential: What the API server calls its token; empty if it has none.
+        steps: Where what the test does with it is noted.
         began: When it was made, in UTC.
         exited: Done when it ended; with its exception when it ended by one.
     """
@@ -142,6 +146,7 @@ class Controller:
         self.name = work.name
         self.user = surroundings.user if surroundings else ""
         self.credential = surroundings.credential if surroundings else ""
+        self.steps = surroundings.steps if surroundings else Steps()
         self._audit = surroundings.audit if surroundings else None
         self._access = surroundings.access if surroundings else None
         self._again = again
@@ -345,6 +350,7 @@ class Controller:
                 f"  Its last lines:\n{indent(last, '    ')}"
             )
 
+    @step
     def stop(self) -> None:
         """Stop it, and wait until it ended. Can be called again.
 
@@ -393,6 +399,7 @@ class Controller:
         loop = getattr(self._work, "loop", None)
         return (told_tasks(loop) if loop else "") or stack(self._thread)
 
+    @step
     def restart(self) -> None:
         """Stop it, start it again as the same user, and wait until it is ready.
 
@@ -405,6 +412,7 @@ class Controller:
         self._begin(self._again())
         self.start(self._timeout)
 
+    @step
     def kill(self) -> None:
         """End it in the middle of what it does, as a crash would; no error follows.
 
@@ -424,6 +432,7 @@ class Controller:
             self._killed = True
             self._end(KILL_TIMEOUT)
 
+    @step
     def pause(self) -> None:
         """Let it stand still, until :meth:`resume`.
 
@@ -439,6 +448,7 @@ class Controller:
         else:
             self._gated("paused").hold()
 
+    @step
     def resume(self) -> None:
         """Let it go on after :meth:`pause`."""
         if isinstance(self._work, Program):
@@ -469,6 +479,7 @@ class Controller:
         log = self._log_of_requests()
         return requests(log, self.began, {self.user}, self.credential)[::-1]
 
+    @step
     def wait_idle(self, *, quiet: float = 0.5, timeout: float = 10.0) -> None:
         """Wait until it has asked nothing of the API server for a while.
 

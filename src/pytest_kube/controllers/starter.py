@@ -23,6 +23,7 @@ from pytest_kube.errors import (
 )
 from pytest_kube.kubeconfig import credential, new_path
 from pytest_kube.requests_log import requests
+from pytest_kube.steps import call
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -93,15 +94,23 @@ class Starter:
         Raises:
             ControllerError: It cannot be run.
         """
-        account = next(
-            account
-            for account in (
-                service_account,
-                self.service_account,
-                self.settings.service_account,
-            )
-            if account is not None
+        accounts = (
+            service_account,
+            self.service_account,
+            self.settings.service_account,
         )
+        account = next(account for account in accounts if account is not None)
+        return self.kube.steps.take(
+            lambda: self._start(spec, account, options),
+            lambda: call("run_controller", (spec,), options),
+        )
+
+    def _start(
+        self,
+        spec: str | Sequence[str] | Callable[..., Any],
+        account: str,
+        options: dict[str, Any],
+    ) -> Controller:
         user, identity = self._identity(account)
         guardian = self.kube.cluster.guardian
         access = None
@@ -119,6 +128,7 @@ class Starter:
             audit=self.kube.cluster.audit,
             access=access,
             credential=credential(identity),
+            steps=self.kube.steps,
         )
 
         def load() -> Work:

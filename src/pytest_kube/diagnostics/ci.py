@@ -84,7 +84,7 @@ def add_to_summary(path: Path, failure: Failure) -> None:
     Raises:
         OSError: The file cannot be written.
     """
-    text = f"\n### {_code(failure.test)}\n\n{_fenced(_told(failure))}\n".encode()
+    text = f"\n### {code(failure.test)}\n\n{fenced(_told(failure))}\n".encode()
     full = SUMMARY_FULL.encode()
     with path.open("ab+") as file:
         size = file.seek(0, os.SEEK_END)
@@ -100,13 +100,13 @@ def _told(failure: Failure) -> str:
     return f"{one_line(failure.error)}\n\n{plain(failure.diagnostics)}".strip()
 
 
-def _fenced(text: str) -> str:
+def fenced(text: str) -> str:
     """Return text as a block of Markdown that nothing in it ends."""
     fence = "`" * max(3, 1 + _longest_run(text))
     return f"{fence}text\n{text}\n{fence}"
 
 
-def _code(text: str) -> str:
+def code(text: str) -> str:
     """Return text as code within a line of Markdown."""
     line = " ".join(plain(text).split())
     marks = "`" * (1 + _longest_run(line))
@@ -208,9 +208,9 @@ def add_to_index(folder: Path, failure: Failure, *, new: bool) -> None:
         "error": one_line(failure.error),
     }
     text = (
-        f"- [{_code(failure.test)}]({where}/)\n"
-        f"  {_code(failure.cluster)}, {failure.time:%Y-%m-%d %H:%M:%S} UTC\n"
-        f"  {_code(line['error'] or 'failed')}\n"
+        f"- [{code(failure.test)}]({where}/)\n"
+        f"  {code(failure.cluster)}, {failure.time:%Y-%m-%d %H:%M:%S} UTC\n"
+        f"  {code(line['error'] or 'failed')}\n"
     )
     _append(folder / f"{INDEX}.jsonl", json.dumps(line) + "\n", new=new)
     _append(folder / f"{INDEX}.md", f"{_TITLE}\n\n{text}" if new else text, new=new)

@@ -12,10 +12,11 @@ from pytest_kube.diff import SECRETS, differences
 from pytest_kube.requests_log import CHANGES, REFUSED, UNTOLD
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Mapping
 
     from pytest_kube.history import Version
     from pytest_kube.requests_log import Request
+    from pytest_kube.steps import Step
 
 NO_CHANGE = " (changed nothing)"
 
@@ -31,22 +32,25 @@ class Entry:
 
     Attributes:
         time: When, in UTC.
-        kind: What it is: a ``change`` of an object, a ``request`` that was refused or
-            that changed nothing, a line of a controller's ``log``, an ``event``.
+        kind: What it is: a ``step`` of the test, a ``change`` of an object, a
+            ``request`` that was refused or that changed nothing, a call of a
+            ``webhook``, a line of a controller's ``log``, an ``event``.
         who: The user, the controller or the component; empty where nobody knows.
         about: The object, as in ``Widget default/w``; may be empty.
         text: What happened, in a line.
         details: For a change, what differs, path by path.
         revision: For a change, the revision of etcd that it made, else 0.
+        step: For a step, its number, else 0.
     """
 
     time: datetime
-    kind: Literal["change", "request", "log", "event"]
+    kind: Literal["step", "change", "request", "webhook", "log", "event"]
     who: str
     about: str
     text: str
     details: tuple[str, ...] = ()
     revision: int = 0
+    step: int = 0
 
     def __str__(self) -> str:
         clock = f"{self.time:%H:%M:%S.%f}"[:-3]
@@ -72,6 +76,7 @@ def merged(
     requests: Iterable[Request],
     lines: Iterable[Line],
     happened: Iterable[dict[str, Any]],
+    steps: Iterable[Step] = (),
 ) -> list[Entry]:
     """Merge all that is known of a test.
 
@@ -80,12 +85,22 @@ def merged(
         requests: What everybody asked of the API server, oldest first.
         lines: What controllers wrote.
         happened: The Events of the cluster.
+        steps: What the test did.
     """
+    known, asked = list(versions), list(requests)
+    recorded = {v.object["metadata"].get("uid") for v in known if v.object}
     found = [
-        *_changes(versions),
-        *_requests(requests),
+        *_steps(steps),
+        *_changes(known),
+        *_requests(asked),
+        *_webhooks(asked),
         *(Entry(each.time, "log", each.controller, "", each.text) for each in lines),
-        *(entry for event in happened if (entry := _event(event))),
+        *(
+            _event(event, moment)
+            for event in happened
+            if event["metadata"].get("uid") not in recorded
+            and (moment := _time_of(event))
+        ),
     ]
     return sorted(found, key=lambda entry: entry.time)
 
@@ -98,6 +113,9 @@ def _changes(versions: Iterable[Version]) -> Iterator[Entry]:
         moment = max(moment, version.time)
         obj, previous = version.object, version.previous
         either = obj or previous
+        if obj is not None and obj.kind == "Event":
+            # By itself it tells the time to the second.
+            yield _event(obj, moment)
         if either is None or either.kind in _UNTOLD_KINDS:
             continue
         hidden = SECRETS if either.kind == "Secret" else ()
@@ -132,28 +150,42 @@ def _requests(requests: Iterable[Request]) -> Iterator[Entry]:
             yield Entry(r.time, "request", r.user, "", text)
 
 
-def _event(event: dict[str, Any]) -> Entry | None:
+def _steps(steps: Iterable[Step]) -> Iterator[Entry]:
+    for step in steps:
+        ended = f", {step.error}" if step.error else ""
+        if step.ended:
+            ended = f" ({(step.ended - step.began).total_seconds():.3f} s{ended})"
+        text = f"{step.number}: {step.text}{ended}"
+        yield Entry(step.began, "step", "the test", "", text, step=step.number)
+
+
+def _webhooks(requests: Iterable[Request]) -> Iterator[Entry]:
+    for r in requests:
+        for call in r.webhooks:
+            about = "/".join(part for part in (r.namespace, r.name) if part)
+            text = f"{call.effect}: {r.verb} {r.resource} {about} of {r.user}".rstrip()
+            yield Entry(r.time, "webhook", call.name, "", text, call.patch)
+
+
+def _event(event: Mapping[str, Any], moment: datetime) -> Entry:
     involved = event.get("involvedObject") or {}
     source = (event.get("source") or {}).get("component")
-    moment = next(
-        (
-            value
-            for value in (
-                event.get("eventTime"),
-                event.get("lastTimestamp"),
-                event["metadata"].get("creationTimestamp"),
-            )
-            if value
-        ),
-        None,
-    )
-    if moment is None:
-        return None
     where = "/".join(filter(None, (involved.get("namespace"), involved.get("name"))))
     return Entry(
-        datetime.fromisoformat(moment),
+        moment,
         "event",
         event.get("reportingComponent") or source or "",
         f"{involved.get('kind')} {where}",
         events.own_line(event),
     )
+
+
+def _time_of(event: Mapping[str, Any]) -> datetime | None:
+    """Return when an Event happened, to the second."""
+    times = (
+        event.get("eventTime"),
+        event.get("lastTimestamp"),
+        event["metadata"].get("creationTimestamp"),
+    )
+    found = next((value for value in times if value), None)
+    return datetime.fromisoformat(found) if found else None

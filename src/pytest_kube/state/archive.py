@@ -21,6 +21,20 @@ _OFFSET = re.compile(r"\+(\d+(?:\.\d+)?)(ms|s|m)?")
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0}
 
 
+class Done(NamedTuple):
+    """A step of the test.
+
+    Attributes:
+        number: Its place among all steps, from 1.
+        text: The call.
+        ended: When it had been done; ``None`` if that was never.
+    """
+
+    number: int
+    text: str
+    ended: datetime | None
+
+
 @dataclass(frozen=True)
 class About:
     """What an archive is about.
@@ -33,6 +47,7 @@ class About:
         made: When the archive was made.
         first: The revision at which the test began.
         last: The last revision there was.
+        steps: What the test did, in order.
     """
 
     version: str
@@ -42,6 +57,7 @@ class About:
     made: datetime
     first: int
     last: int
+    steps: tuple[Done, ...] = ()
 
 
 class Stored(NamedTuple):
@@ -115,8 +131,9 @@ class Archive:
         """Return the moment that somebody means.
 
         Args:
-            text: A revision; a time since the test began, ``+1.5s``; or a time, or a
-                time of that day, in UTC if it says nothing else.
+            text: A revision; a step of the test, ``step:3``, when it had been done; a
+                time since the test began, ``+1.5s``; or a time, or a time of that day,
+                in UTC if it says nothing else.
 
         Raises:
             ArchiveError: It is none, or not one of this archive.
@@ -130,13 +147,14 @@ class Archive:
                 )
             return bisect_right([c.revision for c in self.changes], int(text))
         if text.startswith("step:"):
-            raise ArchiveError(f"{text}: the archive has no steps")
+            return self._after_step(text)
         try:
             when = self._time(text)
         except (ValueError, OverflowError):
             raise ArchiveError(
                 f"{text!r} is no moment: give a revision ({first} to {last}), a time "
-                f"since the test began (+1.5s), or a time ({_shown(self.began)})"
+                f"since the test began (+1.5s), a time ({_shown(self.began)}), or a "
+                "step of the test (step:1)"
             ) from None
         if not self.began <= when <= self.about.made:
             lasted = (self.about.made - self.began).total_seconds()
@@ -145,6 +163,22 @@ class Archive:
                 f"to {_shown(self.about.made)} (+{lasted:.3f}s)"
             )
         return bisect_right(self.times, when)
+
+    def _after_step(self, text: str) -> int:
+        found = [m for m, s in self.steps if str(s.number) == text.partition(":")[2]]
+        if found:
+            return found[0]
+        known = [step.number for _, step in self.steps]
+        has = f"steps {known[0]} to {known[-1]}" if known else "no steps"
+        raise ArchiveError(f"{text} is not in the archive, which has {has}")
+
+    @cached_property
+    def steps(self) -> Sequence[tuple[int, Done]]:
+        """Each step of the test, with the moment at which it had been done."""
+        return [
+            (bisect_right(self.times, s.ended) if s.ended else len(self.changes), s)
+            for s in self.about.steps
+        ]
 
     def _time(self, text: str) -> datetime:
         if offset := _OFFSET.fullmatch(text):

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 from pytest_kube.errors import ArchiveError, hide_frames
 from pytest_kube.redact import redacted
 from pytest_kube.state import keys
-from pytest_kube.state.archive import About, Archive, Stored
+from pytest_kube.state.archive import About, Archive, Done, Stored
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -232,8 +232,16 @@ class _Reader:
         first, last, keys_, changes = (self._number_in(n) for n in numbers)
         made = self._time(header.get("made"))
         test = self._text(header.get("test"))
-        about = About(release[0], provider, namespace, test, made, first, last)
+        steps = tuple(map(self._step, header.get("steps") or ()))
+        about = About(release[0], provider, namespace, test, made, first, last, steps)
         return about, keys_, changes
+
+    def _step(self, read: Any) -> Done:
+        if not isinstance(read, list) or len(read) != len(Done._fields):
+            raise self._wrong(f"{read!r:.80} is no step of a test")
+        number, text, ended = read
+        when = None if ended is None else self._time(ended)
+        return Done(self._number_in(number), self._text(text), when)
 
     def _change(self, line: bytes, after: Sequence[Stored]) -> Stored:
         stored = self._stored(line, deleted=True)
