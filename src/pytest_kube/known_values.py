@@ -28,11 +28,10 @@ _RECOGNISED = 16
 
 # What every object is full of, and what tells nothing.
 _WORDS = frozenset(
-    """
-    annotations apiversion data default enabled false items kind kube-system kubernetes
-    labels metadata name namespace none null object opaque secret spec status string
-    true type undefined
-    """.split()
+    {"annotations", "apiversion", "data", "default", "enabled", "false", "items"}
+    | {"kind", "kube-system", "kubernetes", "labels", "metadata", "name", "namespace"}
+    | {"none", "null", "object", "opaque", "secret", "spec", "status", "string"}
+    | {"true", "type", "undefined"}
 )
 # A line of an environment file, of properties, of YAML.
 _NAMED = re.compile(
@@ -71,7 +70,7 @@ class KnownValues:
             forms.update(dict.fromkeys(_encodings(value), True))
             if text is not None:
                 forms.update(dict.fromkeys(_spellings(text), False))
-        self.shortest = min(map(len, forms), default=0)
+        self.shortest = min(_RECOGNISED, *map(len, forms)) if forms else 0
         self._short = [(f, e) for f, e in forms.items() if len(f) < _INDEXED]
         self._grams: dict[str, list[tuple[str, int, bool]]] = {}
         for form, encoded in forms.items():
