@@ -364,7 +364,7 @@ def write_all(folder: Path, value: str, redactor: Redactor) -> None:
         logs={"controller": log},
         redactor=redactor,
     )
-    about = About("1.36.3", "kwok", "team", "test", TIME, 1, 2)
+    about = About("1.36.3", "kwok", "team", f"test[{value}]", TIME, 1, 2)
     stored = [Stored("/registry/x", v.revision, v.object) for v in history]
     path = folder / archive_file.NAME
     archive_file.write(path, about, stored, stored, redactor=redactor)

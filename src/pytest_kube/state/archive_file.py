@@ -99,8 +99,9 @@ def write(
     new.unlink(missing_ok=True)  # left by a process of that id that was killed
     flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY
     counts = {"keys": len(baseline), "changes": len(changes)}
-    header = {"pytest-kube": _KIND, "format": FORMAT, **asdict(about), **counts}
     redactor = redactor or Redactor()
+    told = {**asdict(about), "test": redactor.text(about.test)}
+    header = {"pytest-kube": _KIND, "format": FORMAT, **told, **counts}
     size = 0
     try:
         with (
