@@ -135,6 +135,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "lease:NAME, watches (kwok, envtest: the default) or started.",
         default="",
     )
+    parser.addini(
+        "kube_redact",
+        "Names of environment variables whose values no artifact shows, as it shows no "
+        "values of Secrets: TOKEN, AWS_*.",
+        type="args",
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:

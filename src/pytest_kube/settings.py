@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
@@ -14,6 +15,8 @@ from pytest_kube import profiles
 from pytest_kube.errors import SettingsError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     import pytest
 
     from pytest_kube.profiles import Profile
@@ -52,6 +55,8 @@ class Settings:
             its own who may do everything.
         strict: Whether what is only warned of otherwise is an error.
         controller_ready: When it is ready, if it is a program; may be empty.
+        redact: Names of environment variables whose values no artifact shows; ``*``
+            stands for anything.
     """
 
     profile: Profile
@@ -72,6 +77,15 @@ class Settings:
     controller_ready: str = ""
     service_account: str = ""
     strict: bool = False
+    redact: tuple[str, ...] = ()
+
+    def redacted_values(self, environ: Mapping[str, str]) -> list[str]:
+        """Return the values that no artifact shows; what is not set has none."""
+        return [
+            value
+            for name, value in environ.items()
+            if any(fnmatchcase(name, pattern) for pattern in self.redact)
+        ]
 
 
 def read(config: pytest.Config) -> Settings:
@@ -124,6 +138,7 @@ def read(config: pytest.Config) -> Settings:
         service_account=str(config.getini("kube_service_account") or ""),
         strict=bool(config.getini("kube_strict")),
         controller_ready=str(config.getini("kube_controller_ready") or ""),
+        redact=_variables(config, "kube_redact"),
     )
 
 
@@ -177,6 +192,17 @@ def _folder(root: Path, text: str) -> Path:
             "holds kube-apiserver, etcd and the others, or auto"
         )
     return folder
+
+
+def _variables(config: pytest.Config, name: str) -> tuple[str, ...]:
+    names = tuple(config.getini(name))
+    for each in names:
+        if not each or "=" in each or any(map(str.isspace, each)):
+            raise SettingsError(
+                f"{name} in {config.inipath}: {each!r} is no name of an environment "
+                "variable; give names, not values: TOKEN, AWS_*"
+            )
+    return names
 
 
 def _paths(config: pytest.Config, name: str) -> tuple[Path, ...]:

@@ -512,3 +512,33 @@ def test_isolation_is_the_clusters_best_unless_it_is_asked_for(
         assert settings_of("--kube=envtest", option).isolation == name
         ini = f"kube_isolation = {name}"
         assert settings_of("--kube=kwok", ini=ini).isolation == name
+
+
+# --- redaction ----------------------------------------------------------------
+
+
+def test_values_of_variables_are_hidden_by_name(
+    settings_of: Callable[..., Settings],
+) -> None:
+    """What is not set has no value, as secrets of CI in forks."""
+    found = settings_of("--kube=kwok", ini="kube_redact = TOKEN AWS_* ABSENT")
+
+    environ = {"TOKEN": "a", "AWS_KEY": "b", "MY_TOKEN": "c", "aws_x": "d"}
+    assert found.redact == ("TOKEN", "AWS_*", "ABSENT")
+    assert found.redacted_values(environ) == ["a", "b"]
+
+
+@pytest.mark.parametrize("name", ["", "TOKEN=hunter2", "MY TOKEN"])
+def test_what_is_no_name_of_a_variable_is_an_error(
+    settings_of: Callable[..., Settings], name: str
+) -> None:
+    """A value given in place of a name would stand in the ini file."""
+    with pytest.raises(SettingsError) as caught:
+        settings_of("--kube=kwok", ini=f'kube_redact = OK "{name}"')
+
+    text = str(caught.value)
+    assert text.startswith("kube_redact in ")
+    assert text.endswith(
+        f": {name!r} is no name of an environment variable; give names, not values: "
+        "TOKEN, AWS_*"
+    )

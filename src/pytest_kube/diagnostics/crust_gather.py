@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_kube import discovery
 from pytest_kube.errors import ArchiveError
-from pytest_kube.redact import redacted
+from pytest_kube.redact import Redactor
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -78,6 +78,7 @@ def write(
     lines: Iterable[Line] = (),
     *,
     namespace: str = "default",
+    redactor: Redactor | None = None,
     deadline: float = math.inf,
 ) -> None:
     """Write an archive. There is a whole one in the end, or none.
@@ -90,6 +91,7 @@ def write(
         lines: What controllers wrote: their logs. Each is dressed as a pod, as
             crust-gather dresses the logs of hosts.
         namespace: Where these pods are.
+        redactor: What must not be in it; by default the values of Secrets in them.
         deadline: When to give up, on the clock of ``time.monotonic``.
 
     Raises:
@@ -109,7 +111,8 @@ def write(
             root: client.request("GET", f"/{root}", accept=discovery.ACCEPT)
             for root in ("api", "apis")
         }
-        objects = _Objects(files, began, _versions_served(answers.values()))
+        served = _versions_served(answers.values())
+        objects = _Objects(files, began, served, redactor or Redactor())
         for obj in baseline:
             objects.begin(obj)
         for version in changes:
@@ -160,9 +163,16 @@ class _Recorded:
 class _Objects:
     """All objects of an archive, by what they are."""
 
-    def __init__(self, files: _Files, began: datetime, served: _VersionsServed) -> None:
+    def __init__(
+        self,
+        files: _Files,
+        began: datetime,
+        served: _VersionsServed,
+        redactor: Redactor,
+    ) -> None:
         self._files = files
         self._served = served
+        self._redactor = redactor
         self.began = began
         self._last = began
         self._found: dict[_Key, _Recorded] = {}
@@ -201,7 +211,8 @@ class _Objects:
 
     def _add(self, obj: Mapping[str, Any], what: str) -> None:
         stamped = self._stamped(obj, what, self._last)
-        recorded = self._found.setdefault(_key(stamped), _Recorded(stamped, stamped))
+        key = _key(_as_served(obj, self._served))
+        recorded = self._found.setdefault(key, _Recorded(stamped, stamped))
         if recorded.newest is not stamped:
             patch = list(_patch("", recorded.newest, stamped))
             recorded.patches.append(json.dumps(patch))
@@ -211,7 +222,7 @@ class _Objects:
         self, obj: Mapping[str, Any], what: str, when: datetime
     ) -> dict[str, Any]:
         """Return a copy that may be shown to others, with the time for serve."""
-        shown = redacted(_as_served(obj, self._served))
+        shown = self._redactor.object(_as_served(obj, self._served))
         metadata = shown["metadata"]
         stamps = {**(metadata.get("annotations") or {}), _STAMP + what: _told(when)}
         first = {"apiVersion": shown["apiVersion"], "kind": shown["kind"]}
@@ -221,8 +232,8 @@ class _Objects:
         """Write them all."""
         used: set[str] = set()
         for key, recorded in self._found.items():
-            path = _path(*key)
-            if path.lower() in used:  # names that differ only in what is illegal
+            path = _path(*_key(recorded.first))
+            if path.lower() in used:  # names that differ only in what is not there
                 path = f"{path}-{_digest(key[-1])}"
             used.add(path.lower())
             self._files.write(f"{path}.yaml", _document(recorded.first))
@@ -232,8 +243,10 @@ class _Objects:
 
     def write_log(self, pod: Mapping[str, Any], text: str) -> None:
         """Write the log of a pod's only container."""
+        shown = self._redactor.object({**pod})
         name = pod["spec"]["containers"][0]["name"]
-        self._files.write(f"{_path(*_key(pod))}/{name}/current.log", text)
+        log = f"{_path(*_key(shown))}/{name}/current.log"
+        self._files.write(log, self._redactor.text(text))
 
 
 def _write_logs(objects: _Objects, lines: Iterable[Line], namespace: str) -> None:

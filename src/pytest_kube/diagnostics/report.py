@@ -19,7 +19,7 @@ from string import Template
 from typing import TYPE_CHECKING, Any
 
 from pytest_kube.objects import Object
-from pytest_kube.redact import redacted
+from pytest_kube.redact import Redactor
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -54,6 +54,7 @@ def write(
     entries: Sequence[Entry],
     versions: Iterable[Version],
     logs: Mapping[str, str],
+    redactor: Redactor | None = None,
 ) -> None:
     """Write the report of a test.
 
@@ -68,18 +69,23 @@ def write(
         entries: What happened, in order of time.
         versions: The changes of objects; of those that entries tell of, all are shown.
         logs: What controllers and the control plane wrote.
+        redactor: What must not be in it; by default the values of Secrets.
     """
+    redactor = redactor or Redactor()
+    hide = redactor.text
     start = min((e.time for e in entries), default=datetime.now(UTC))
     changed = {e.about for e in entries if e.kind == "change"}
-    packed = _packed((v for v in versions if v.ref in changed), start)
-    shown = _newest(entries, start)
+    packed = _packed((v for v in versions if v.ref in changed), start, redactor)
+    shown = _newest(entries, start, redactor)
     each = LOGS_LIMIT // max(len(logs), 1)
     data = _joined(
         start=_json(start.isoformat()),
         entries=f"[{','.join(shown)}]",
         objects=f"[{','.join(packed.objects)}]",
         chunks=_json(packed.chunks),
-        logs=_joined(**{name: _end(text, each) for name, text in logs.items()}),
+        logs=_joined(
+            **{hide(name): _end(hide(text), each) for name, text in logs.items()}
+        ),
         leftOut=_json([len(entries) - len(shown), packed.left_out]),
     )
     style, script = _part("report.css"), _part("report.js")
@@ -92,10 +98,10 @@ def write(
         style=style,
         script=script,
         data=data,
-        test=_html(test),
+        test=_html(hide(test)),
         outcome=_html(outcome),
         about="\n".join(
-            f"<div><dt>{_html(name)}</dt><dd>{_html(text)}</dd></div>"
+            f"<div><dt>{_html(name)}</dt><dd>{_html(hide(text))}</dd></div>"
             for name, text in about.items()
         ),
     )
@@ -112,7 +118,9 @@ class _Packed:
     left_out: int = 0
 
 
-def _packed(versions: Iterable[Version], start: datetime) -> _Packed:
+def _packed(
+    versions: Iterable[Version], start: datetime, redactor: Redactor
+) -> _Packed:
     """Pack versions, those of one object and of similar objects side by side.
 
     There they compress to what differs, which no other way of storing them beats.
@@ -122,11 +130,19 @@ def _packed(versions: Iterable[Version], start: datetime) -> _Packed:
     for version in versions:
         by_object.setdefault((_group(version), version.ref), []).append(version)
     newest_first = sorted(by_object.items(), key=lambda item: -item[1][-1].revision)
-    for chunk in _chunks(newest_first, start):
+    for chunk in _chunks(newest_first, start, redactor):
         whole = ("[" + ",".join(text for _, text in chunk) + "]").encode("ascii")
         content = base64.b64encode(zlib.compress(whole)).decode("ascii")
         objects = [
-            _json([ref, group, len(by_object[group, ref]), len(packed.chunks), place])
+            _json(
+                [
+                    redactor.text(ref),
+                    group,
+                    len(by_object[group, ref]),
+                    len(packed.chunks),
+                    place,
+                ]
+            )
             for place, ((group, ref), _) in enumerate(chunk)
         ]
         size += len(content) + sum(map(len, objects))
@@ -139,15 +155,23 @@ def _packed(versions: Iterable[Version], start: datetime) -> _Packed:
 
 
 def _chunks(
-    found: Iterable[tuple[tuple[str, str], list[Version]]], start: datetime
+    found: Iterable[tuple[tuple[str, str], list[Version]]],
+    start: datetime,
+    redactor: Redactor,
 ) -> Iterator[list[tuple[tuple[str, str], str]]]:
     chunk: list[tuple[tuple[str, str], str]] = []
     for key, versions in found:
         rows = [
-            (v.revision, _since(start, v.time), v.user or "", v.verb, _shown(v.object))
+            (
+                v.revision,
+                _since(start, v.time),
+                v.user or "",
+                v.verb,
+                _shown(v.object, redactor),
+            )
             for v in versions
         ]
-        chunk.append((key, _json([_shown(versions[0].previous), rows])))
+        chunk.append((key, _json([_shown(versions[0].previous, redactor), rows])))
         if sum(len(text) for _, text in chunk) > _CHUNK:
             yield chunk
             chunk = []
@@ -155,13 +179,15 @@ def _chunks(
         yield chunk
 
 
-def _newest(entries: Sequence[Entry], start: datetime) -> list[str]:
+def _newest(entries: Sequence[Entry], start: datetime, redactor: Redactor) -> list[str]:
     """Return the newest entries that there is room for, in order of time."""
     found: list[str] = []
     size = 0
     for e in reversed(entries):
-        about, text = e.about[:LONGEST], e.text[:LONGEST]
-        row = (_since(start, e.time), e.kind, e.who[:LONGEST], about, text, e.revision)
+        who, about, text = (
+            redactor.text(each)[:LONGEST] for each in (e.who, e.about, e.text)
+        )
+        row = (_since(start, e.time), e.kind, who, about, text, e.revision)
         found.append(_json(row))
         size += len(found[-1]) + 1
         if size > ENTRIES_LIMIT:
@@ -178,10 +204,10 @@ def _end(text: str, limit: int) -> str:
     return _json(kept if kept == text else f"…{kept}")
 
 
-def _shown(obj: dict[str, Any] | None) -> dict[str, Any] | None:
+def _shown(obj: dict[str, Any] | None, redactor: Redactor) -> dict[str, Any] | None:
     if obj is None:
         return None
-    shown = redacted(obj)
+    shown = redactor.object(obj)
     metadata = {k: v for k, v in shown["metadata"].items() if k not in _NOT_SHOWN}
     return {**shown, "metadata": metadata}
 

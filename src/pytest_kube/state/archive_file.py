@@ -16,11 +16,11 @@ import time
 import zlib
 from dataclasses import asdict
 from datetime import UTC, datetime
-from itertools import islice
+from itertools import chain, islice
 from typing import TYPE_CHECKING, Any
 
 from pytest_kube.errors import ArchiveError, hide_frames
-from pytest_kube.redact import redacted
+from pytest_kube.redact import Redactor
 from pytest_kube.state import keys
 from pytest_kube.state.archive import About, Archive, Done, Stored
 
@@ -78,6 +78,7 @@ def write(
     baseline: Sequence[Stored],
     changes: Sequence[Stored],
     *,
+    redactor: Redactor | None = None,
     deadline: float = math.inf,
 ) -> None:
     """Write an archive, for this user only. There is a whole one in the end, or none.
@@ -87,6 +88,7 @@ def write(
         about: What it is about.
         baseline: What there was when the test began.
         changes: Every change since, in order.
+        redactor: What must not be in it; by default the values of Secrets in them.
         deadline: When to give up, on the clock of ``time.monotonic``.
 
     Raises:
@@ -97,14 +99,17 @@ def write(
     new.unlink(missing_ok=True)  # left by a process of that id that was killed
     flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY
     counts = {"keys": len(baseline), "changes": len(changes)}
-    header = {"pytest-kube": _KIND, "format": FORMAT, **asdict(about), **counts}
+    redactor = redactor or Redactor()
+    told = {**asdict(about), "test": redactor.text(about.test)}
+    header = {"pytest-kube": _KIND, "format": FORMAT, **told, **counts}
     size = 0
     try:
         with (
             os.fdopen(os.open(new, flags, 0o600), "wb") as file,
             gzip.GzipFile("", "wb", _LEVEL, file) as packed,
         ):
-            for thing in (header, *map(_line, baseline), *map(_line, changes)):
+            lines = (_line(stored, redactor) for stored in (*baseline, *changes))
+            for thing in chain((header,), lines):
                 size += packed.write(json.dumps(thing, default=_told).encode() + b"\n")
                 if file.tell() > LARGEST or size > LARGEST_PLAIN:
                     raise ArchiveError(
@@ -117,10 +122,10 @@ def write(
         new.unlink(missing_ok=True)
 
 
-def _line(stored: Stored) -> dict[str, Any]:
+def _line(stored: Stored, redactor: Redactor) -> dict[str, Any]:
     line = stored._asdict()
     if stored.value is not None:
-        line["value"] = redacted(stored.value)
+        line["value"] = redactor.object(stored.value)
     return {name: v for name, v in line.items() if v or name == "value"}
 
 
