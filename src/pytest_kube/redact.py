@@ -235,8 +235,3 @@ def _joined(spans: Iterable[Span]) -> list[Span]:
             span = Span(last.start, max(last.end, span.end), both)  # noqa: PLW2901
         joined.append(span)
     return joined
-
-
-def redacted(obj: dict[str, Any]) -> dict[str, Any]:
-    """Return an object without what is secret by its looks."""
-    return Redactor().object(obj)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import os
 import re
 import secrets
 import sys
@@ -464,6 +465,7 @@ class Session:
             test=item.nodeid,
             failure=failure,
             outcome=outcome,
+            secrets=self.settings.redacted_values(os.environ),
         )
 
 

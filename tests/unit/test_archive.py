@@ -7,6 +7,7 @@ import json
 import os
 import re
 import time
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +15,7 @@ import pytest
 
 from pytest_kube.errors import ArchiveError
 from pytest_kube.state import archive_file
-from pytest_kube.state.archive import About, Archive, Stored
+from pytest_kube.state.archive import About, Archive, Done, Stored
 from pytest_kube.state.etcd import Change
 
 if TYPE_CHECKING:
@@ -410,11 +411,11 @@ def test_moment_is_found(text: str, moment: int) -> None:
         ),
         ("2026-11-22", "2026-11-22 is not in the archive, which goes from 2026-11-23T"),
         ("13:43:34", "13:43:34 is not in the archive, which goes from 2026-11-23T13:4"),
-        ("step:apply/2", "step:apply/2: the archive has no steps"),
+        ("step:apply/2", "step:apply/2 is not in the archive, which has no steps"),
         (
             "soon",
             "'soon' is no moment: give a revision (31 to 36), a time since the test "
-            "began (+1.5s), or a time (2026-11-23T13:43:35.935Z)",
+            "began (+1.5s), a time (2026-11-23T13:43:35.935Z), or a step of the test (s",
         ),
         ("+1h", "'+1h' is no moment: "),
         ("-1", "'-1' is no moment: "),
@@ -427,6 +428,22 @@ def test_what_is_no_moment_says_what_there_is(text: str, message: str) -> None:
         ARCHIVE.find(text)
 
     assert str(caught.value).startswith(message)
+
+
+def test_step_is_the_moment_when_it_had_been_done(tmp_path: Path) -> None:
+    """Written, read, and found by its number; one that never ended is the last."""
+    second = ARCHIVE.times[1]
+    steps = (Done(4, "kube.apply(…)", second), Done(5, "kube.settle()", None))
+    about = replace(ARCHIVE.about, steps=steps)
+    archive_file.write(tmp_path / "a", about, ARCHIVE.baseline, ARCHIVE.changes)
+
+    archive = archive_file.read(tmp_path / "a")
+
+    assert archive.about.steps == steps
+    assert archive.find("step:4") == 2
+    assert archive.find("step:5") == len(ARCHIVE.changes)
+    with pytest.raises(ArchiveError, match="^step:1 is not in .* has steps 4 to 5$"):
+        archive.find("step:1")
 
 
 def test_times_never_go_back() -> None:

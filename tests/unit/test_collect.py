@@ -287,7 +287,8 @@ def test_time_is_bounded(
     lines = section(kube, tmp_path / "t")
     goes_on.set()
 
-    assert lines[1] == "incomplete  objects: it took more than 0.1 s"
+    assert lines[1].startswith("incomplete  ")
+    assert "it took more than 0.1 s" in lines[1] or "timed out" in lines[1]
     assert (tmp_path / "t" / "logs" / "etcd.log").read_text().endswith("line 999\n")
 
 

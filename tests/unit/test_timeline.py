@@ -10,7 +10,8 @@ from pytest_kube.audit import Write
 from pytest_kube.diagnostics.timeline import Line, merged
 from pytest_kube.history import Version
 from pytest_kube.objects import Object
-from pytest_kube.requests_log import Request
+from pytest_kube.requests_log import Request, WebhookCall
+from pytest_kube.steps import Step
 
 START = datetime(2026, 11, 23, 13, 0, tzinfo=UTC)
 
@@ -101,12 +102,11 @@ def test_everything_is_in_order_of_time() -> None:
 
 
 def test_noise_is_left_out() -> None:
-    """Leases, Events as objects, looks for what is not there, writes that changed."""
+    """Leases, looks for what is not there, writes that changed."""
     same = obj()
     entries = merged(
         [
             version(1, None, obj("Lease")),
-            version(2, None, obj("Event")),
             version(3, same, same),
         ],
         [
@@ -120,6 +120,59 @@ def test_noise_is_left_out() -> None:
     )
 
     assert entries == []
+
+
+def test_event_that_was_recorded_stands_where_it_was_written() -> None:
+    """By itself it knows the second only, and would stand before what it tells of."""
+    event = obj("Event", type="Warning", reason="Broken", message="it broke")
+    event["involvedObject"] = {"kind": "Widget", "namespace": "team", "name": "w"}
+    event["lastTimestamp"] = at(0).isoformat()
+    event["metadata"]["uid"] = "u"
+
+    entries = merged(
+        [version(1.2, None, obj()), version(1.3, None, event)], [], [], [event]
+    )
+
+    assert list(map(str, entries)) == [
+        "13:00:01.200 Widget team/w created (me)",
+        "13:00:01.300 Widget team/w Warning  Broken  it broke",
+    ]
+
+
+def test_webhook_is_told_with_what_it_changed() -> None:
+    """For each request that it was asked about."""
+    call = WebhookCall("default.widgets", "changed the object", ("add /spec/size",))
+
+    (entry,) = merged([], [request(1, "create", 201, webhooks=(call,))], [], [])
+
+    assert str(entry) == (
+        "13:00:01.000 changed the object: create widgets team/w of controller-1 "
+        "(default.widgets)"
+    )
+    assert entry.details == ("add /spec/size",)
+
+
+def test_steps_stand_where_they_began() -> None:
+    """With how long they took, and what they raised."""
+    entries = merged(
+        [version(2, None, obj())],
+        [],
+        [],
+        [],
+        [
+            Step(1, "kube.apply(<Widget w>)", at(1), at(2.5)),
+            Step(2, "kube.get('widget/w')", at(3), at(3.25), "NotFoundError: gone"),
+            Step(3, "kube.settle()", at(4)),
+        ],
+    )
+
+    assert list(map(str, entries)) == [
+        "13:00:01.000 1: kube.apply(<Widget w>) (1.500 s) (the test)",
+        "13:00:02.000 Widget team/w created (me)",
+        "13:00:03.000 2: kube.get('widget/w') (0.250 s, NotFoundError: gone) "
+        "(the test)",
+        "13:00:04.000 3: kube.settle() (the test)",
+    ]
 
 
 def test_write_without_effect_is_told() -> None:

@@ -114,7 +114,9 @@ class Folder:
             f"# {self.outcome}: {code(self.test)}",
             fenced(plain(section)),
             "\n".join(there),
-            f"## Failure\n\n{fenced(plain(self.evidence.redactor.text(text)))}" if text else "",
+            f"## Failure\n\n{fenced(plain(self.evidence.redactor.text(text)))}"
+            if text
+            else "",
         ]
         self._text(SUMMARY, lambda: "\n\n".join(filter(None, parts)) + "\n")
 
@@ -188,6 +190,7 @@ class Folder:
             entries=self.evidence.entries,
             versions=self.evidence.versions,
             logs=logs,
+            redactor=self.evidence.redactor,
         )
 
     def _archive(self, path: Path) -> None:
@@ -216,7 +219,14 @@ class Folder:
         )
         deadline = time.monotonic() + FILE_LIMIT
         baseline = self.evidence.baseline
-        archive_file.write(path, about, baseline, changed, deadline=deadline)
+        archive_file.write(
+            path,
+            about,
+            baseline,
+            changed,
+            deadline=deadline,
+            redactor=self.evidence.redactor,
+        )
 
     def _record(self, path: Path) -> None:
         """Write the archive for crust-gather."""
@@ -228,6 +238,7 @@ class Folder:
             self.evidence.lines,
             namespace=self.kube.namespace,
             deadline=time.monotonic() + FILE_LIMIT,
+            redactor=self.evidence.redactor,
         )
 
 

@@ -88,7 +88,8 @@ def merged(
         steps: What the test did.
     """
     known, asked = list(versions), list(requests)
-    recorded = {v.object["metadata"].get("uid") for v in known if v.object}
+    events_known = (v.object for v in known if v.object and v.object.kind == "Event")
+    recorded = {event["metadata"].get("uid") for event in events_known}
     found = [
         *_steps(steps),
         *_changes(known),
