@@ -20,8 +20,8 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import archives
 import controllers
+import failures
 import scale
 import starts
 import state
@@ -49,7 +49,7 @@ ROWS: dict[str, Callable[[Bench], Iterator[Figure]]] = {
     "plugin": state.plugin,
     "handle": waiting.handle,
     "controllers": controllers.controllers,
-    "replay": archives.replay,
+    "diagnostics": failures.diagnostics,
 }
 
 

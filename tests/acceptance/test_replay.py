@@ -243,11 +243,27 @@ def test_moment_is_told(folder: Path, archive: Archive) -> None:
         lines[2],
     )
     assert lines[3] == "            status.size: 1 -> 2"
-    assert re.fullmatch(r"kubeconfig  /\S+/kubeconfig.json", lines[4])
     assert re.fullmatch(
-        r"try         kubectl --kubeconfig=/\S+ get all,events", lines[5]
+        r"after       step:\d+ kube.wait_for\('widget/w', status.size = 2\)", lines[4]
+    )
+    assert re.fullmatch(r"kubeconfig  /\S+/kubeconfig.json", lines[5])
+    assert re.fullmatch(
+        r"try         kubectl --kubeconfig=/\S+ get all,events", lines[6]
     )
     assert done.stdout == ""
+
+
+def test_step_of_the_test_is_a_moment(folder: Path, archive: Archive) -> None:
+    """Right after it, whatever the controller did next."""
+    (made,) = (
+        step.number
+        for step in archive.about.steps
+        if step.text == "kube.apply(<Widget w>)"
+    )
+
+    lines = shell(folder, "kubectl get widget w -o name", "--at", f"step:{made}")
+
+    assert lines == ["widget.example.com/w"]
 
 
 def test_time_since_the_test_began_is_a_moment(folder: Path) -> None:
@@ -416,7 +432,7 @@ def test_what_can_be_typed(folder: Path, archive: Archive) -> None:
         for typed, answer in (
             ("b soon", "'soon' is no number of changes"),
             ("at 999999", "revision 999999 is not in the archive, which has "),
-            ("at step:a/1", "step:a/1: the archive has no steps"),
+            ("at step:a/1", "step:a/1 is not in the archive, which has steps 1 to "),
             ("dance", "n, next [N]   the next change, or N of them"),
         ):
             terminal.type(typed)
