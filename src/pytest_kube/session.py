@@ -246,7 +246,7 @@ class Session:
                 handle.mark_revision = lent.mark.since
             handle.log_sizes = cluster.log_sizes()
             if not shared:
-                cluster.create_namespace(name)
+                self._create_namespace(cluster, name)
             node.stash[HANDLE] = handle
             self._running = node if isinstance(node, pytest.Item) else self._running
             node.stash[IS_COLLECTED] = False
@@ -263,6 +263,14 @@ class Session:
             self._lent.remove(lent)
             if lent.mark and lent.renewals == self._renewals:
                 self._give_back(cluster, lent.mark, back=isolation == "rollback")
+
+    def _create_namespace(self, cluster: Cluster, name: str) -> None:
+        try:
+            cluster.create_namespace(name)
+        except ClusterError as e:
+            self._lose()
+            e.add_note("The next test gets a new cluster.")
+            raise
 
     def limit(self, seconds: float | None) -> None:
         """Let every wait end before the test is ended from outside.

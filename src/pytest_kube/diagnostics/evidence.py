@@ -220,6 +220,15 @@ def _look_back(kube: Kube, evidence: Evidence) -> None:
         if (value := archive_file.value_of(entry.value)) is not None
     ]
     evidence.has_history = True
+    if not evidence.objects:  # the API server does not tell any more
+        newest = {stored.key: stored.value for stored in evidence.baseline}
+        for change, version in evidence.changes:
+            newest[change.key] = version.object
+        evidence.objects = [
+            obj
+            for obj in newest.values()
+            if obj and at(obj, "metadata", "namespace") == kube.namespace
+        ][:OBJECT_LIMIT]
 
 
 def _read_audit(kube: Kube, evidence: Evidence) -> None:
