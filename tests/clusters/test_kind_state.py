@@ -109,10 +109,12 @@ def test_what_a_test_deleted_runs_again(
         }
     )
     kube.wait_for("deployment/base", field("status.availableReplicas", 2))
-    before = {pod.name for pod in kube.list("pods")}
+    pods = kube.list("pods")
+    before = {pod.name for pod in pods}
     mark = cluster.mark()
     kube.delete("deployment/base")
-    kube.wait_for_all("pods", count=0)
+    for pod in pods:
+        kube.wait_for(pod, deleted)
 
     cluster.roll_back(mark)
 
