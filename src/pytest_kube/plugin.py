@@ -64,7 +64,7 @@ OPTIONS = {
     "--kube-isolation": (
         "rollback|namespace|none",
         (
-            "How tests are kept apart (default: rollback of the whole cluster on kwok "
+            "How tests are kept apart (default: rollback of the whole cluster on kwok, "
             "and envtest, a namespace for each test on others)."
         ),
     ),

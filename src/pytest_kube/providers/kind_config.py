@@ -37,8 +37,13 @@ _SHARED = PurePosixPath("/pytest-kube")
 
 _POLICY = "audit-policy.yaml"
 _PATCHES = "patches"
-_ALONE = {"leader-elect": "false"}
-"""There is one of them: started again, it need not wait for its own old lease."""
+_ALONE = {
+    # There is one of them: started again, it need not wait for its own old lease.
+    "leader-elect": "false",
+    # The default of 20 requests per second makes tests wait for nothing.
+    "kube-api-qps": "5000",
+    "kube-api-burst": "10000",
+}
 
 
 def write(profile: Profile, folder: Path) -> Path:
