@@ -65,7 +65,7 @@ OPTIONS = {
         "rollback|namespace|none",
         (
             "How tests are kept apart (default: rollback of the whole cluster on kwok, "
-            "and envtest, a namespace for each test on others)."
+            "envtest and kind, a namespace for each test on others)."
         ),
     ),
     "--kube-artifacts": (

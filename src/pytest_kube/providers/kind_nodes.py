@@ -38,6 +38,7 @@ LOG_LINES = 5000
 
 _PODS = f"{keys.PREFIX}pods/"
 _PAUSE = 0.05
+_FOLDERS = "/var/lib/kubelet/pods"
 _PKI = "/etc/kubernetes/pki/apiserver-kubelet-client"
 _COMM = 15
 """Characters of a process's name that Linux keeps."""
@@ -150,15 +151,30 @@ class Components:
         return self._etcd.entries(_PODS)
 
     def _restart(self, name: str) -> None:
-        """Let kubelet start a static pod anew: an exit would count as a crash."""
+        """Let kubelet start a static pod anew: an exit would count as a crash.
+
+        It looks again only after 10 seconds if the new one comes while it has not done
+        with the old one. It is done when it has removed the folder of that.
+        """
         node = self._nodes[0]
         manifest = f"/etc/kubernetes/manifests/{name}.yaml"
         changed = f"/etc/kubernetes/{name}.yaml"
         stamp = f's|{STAMP}: .*|{STAMP}: "{time.time_ns()}"|'
         run(node, "cp", manifest, changed)
         run(node, "sed", "--in-place", stamp, changed)
-        run(node, "mv", changed, manifest)
+        listed = run(node, "crictl", "pods", "-o=json", f"--name=^{name}-{node.name}$")
+        uids = {pod["metadata"]["uid"] for pod in json.loads(listed)["items"]}
+        run(node, "rm", manifest)
         run(node, "pkill", "-KILL", "-x", name[:_COMM])
+        deadline = time.monotonic() + RESTART_TIMEOUT
+        while uids.intersection(run(node, "ls", _FOLDERS).decode().split()):
+            if time.monotonic() > deadline:
+                raise ClusterError(
+                    f"{name} was stopped for a rollback, and kubelet has not done with "
+                    f"its pod after {RESTART_TIMEOUT:.0f} s"
+                )
+            time.sleep(_PAUSE)
+        run(node, "mv", changed, manifest)
 
     def _await_healthy(self, name: str) -> None:
         deadline = time.monotonic() + RESTART_TIMEOUT
