@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_kube import deleted, field
+from pytest_kube import APIError, deleted, field
 from pytest_kube.client import Client
+from pytest_kube.diagnostics.pod_logs import pod_logs
 from pytest_kube.kube import Kube
 
 if TYPE_CHECKING:
@@ -17,8 +19,6 @@ if TYPE_CHECKING:
     from pytest_kube.cluster import Cluster
 
 pytestmark = pytest.mark.timeout(300)
-
-NODE_LABEL = "io.x-k8s.kind.cluster"
 
 
 def pod_spec(image: str, *args: str) -> dict[str, Any]:
@@ -158,3 +158,55 @@ def test_test_and_identities_are_named(kube: Kube) -> None:
     found = [(v.user, v.verb) for v in kube.history("cm/a")]
 
     assert found == [("pytest-kube-admin", "patch"), ("ann", "delete")]
+
+
+def test_what_roles_lack_is_reported(kube: Kube) -> None:
+    """The audit log of a real node tells as much as that of our planes."""
+    robot = f"system:serviceaccount:{kube.namespace}:robot"
+    client = Client.from_kubeconfig(kube.cluster.identity(robot))
+    with pytest.raises(APIError, match="forbidden"):
+        client.request("GET", f"/api/v1/namespaces/{kube.namespace}/secrets")
+
+    report = str(kube.eventually(lambda: kube.rbac_report(robot)))
+
+    assert "secrets" in report
+    assert "list" in report
+
+
+def test_logs_of_a_container_that_crashes(kube: Kube, image: str) -> None:
+    """What it said before it was started again comes first, then the rest."""
+    spec = pod_spec(image, "fail")
+    spec["initContainers"] = [{**spec["containers"][0], "name": "i", "args": ["hello"]}]
+    pod = kube.apply(
+        {
+            "apiVersion": "v1",
+            "kind": "Pod",
+            "metadata": {"name": "crash"},
+            "spec": spec,
+        }
+    )
+    status = "status.containerStatuses[0]"
+    kube.wait_for(pod, field(f"{status}.restartCount", 1))
+    kube.wait_for(pod, field(f"{status}.lastState.terminated.exitCode", 3))
+    deadline = time.monotonic() + 10
+
+    logs = pod_logs(kube.cluster.client, [kube.get(pod)], deadline=deadline)
+
+    found = {(log.container, log.previous): log.text for log in logs}
+    assert next(iter(found)) == ("i", False)
+    assert found["i", False].endswith("told: [hello]\n")
+    assert "it was told to" in found["c", True]
+
+
+def test_isolation_by_namespace_leaves_containers_to_kubelet(
+    kind_cluster: Cluster, docker_client: Any, image: str
+) -> None:
+    """As on an existing cluster: everything is deleted through the API."""
+    kube = Kube(kind_cluster, "apart", timeout=60)
+    kind_cluster.create_namespace("apart")
+    kube.apply(deployment("web", image, replicas=1))
+    kube.wait_for("deployment/web", field("status.availableReplicas", 1))
+
+    kube.leftovers.clean_up()
+
+    kube.eventually(lambda: sandboxes(docker_client, kube) == set())

@@ -87,7 +87,8 @@ def create(
             str(path),
         ]
         guardian.at_end(argv, timeout=DELETE_TIMEOUT)
-        report(f"creating kind cluster {name} with node image {node_image}")
+        pulled = "" if _has(docker, node_image) else ", which has to be pulled first"
+        report(f"creating kind cluster {name} with node image {node_image}{pulled}")
         shared = guardian.directory / "node"
         config = kind_config.write(profile, shared)
         argv = [str(kind), "create", "cluster", "--name", name, "--image", node_image]
@@ -134,6 +135,13 @@ def _docker() -> Any:
         client.ping()
     except (docker.errors.DockerException, OSError) as e:
         where = os.environ.get("DOCKER_HOST") or "its default socket"
+        if "Permission denied" in str(e):
+            raise ClusterError(
+                f"--kube=kind needs a docker daemon, and this user may not use {where}:"
+                f" {e}\n  Add the user to the group of the socket, usually docker, and "
+                "log in again; or point DOCKER_HOST at a daemon of the user's own, "
+                "rootless.\n  --kube=kwok and --kube=envtest work without docker"
+            ) from e
         raise ClusterError(
             f"--kube=kind needs a docker daemon, and none answers at {where}: {e}\n"
             "  Start it, or point DOCKER_HOST at one; 'docker info' tells the same."
@@ -155,11 +163,34 @@ def _create(guardian: Guardian, argv: Sequence[str]) -> None:
 def _failed(process: Process, how: str) -> ClusterError:
     lines = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", process.log_tail(lines=25))
     text = indent(lines, "    ")
+    why = ""
+    if "already exist for a cluster with the name" in text:
+        why = "A cluster of that name is there already; kind delete cluster removes it"
+    elif "failed to pull image" in text or "Unable to find image" in text:
+        why = (
+            "The node image is not there and could not be pulled: docker load or "
+            "docker pull it first, give another one as 'image' in the profile, or "
+            "another --kube-version"
+        )
+    elif "Multi-User System" in text:
+        why = (
+            "The node did not start: often the limits of inotify are too low; see "
+            "sysctl fs.inotify.max_user_instances, which kind wants at 512"
+        )
     return ClusterError(
-        f"kind create cluster {how}. A node image that is not there is pulled: give "
-        "another one as 'image' in the profile, or --kube-version.\n"
+        f"kind create cluster {how}.{why and f' {why}.'}\n"
         f"  {' '.join(process.argv)}\n  Its last lines:\n{text}"
     )
+
+
+def _has(client: Any, reference: str) -> bool:
+    from docker.errors import ImageNotFound
+
+    try:
+        client.images.get(reference)
+    except ImageNotFound:
+        return False
+    return True
 
 
 def _image(client: Any, reference: str) -> Any:
@@ -270,13 +301,13 @@ def _identities(
     folder: Path, node: Any, client: Client
 ) -> Callable[[str, Sequence[str]], Path]:
     """Sign identities with the cluster's own authority, which the node keeps."""
+    pki = "/etc/kubernetes/pki/ca"
+    certificate, key = (
+        kind_nodes.run(node, "cat", f"{pki}.{end}") for end in ("crt", "key")
+    )
+    authority = certs.Authority(kubeconfig.KeyPair(certificate, key))
 
     def identity(user: str, groups: Sequence[str] = ()) -> Path:
-        pki = "/etc/kubernetes/pki/ca"
-        certificate, key = (
-            kind_nodes.run(node, "cat", f"{pki}.{end}") for end in ("crt", "key")
-        )
-        authority = certs.Authority(kubeconfig.KeyPair(certificate, key))
         return kubeconfig.write(
             folder / "kubeconfigs" / f"{user.replace(':', '-')}.json",
             server=client.server,
