@@ -23,9 +23,6 @@ if TYPE_CHECKING:
 __tracebackhide__ = hide_frames
 
 ETCD_PORT = 2379
-STAMP = "pytest-kube/started"
-"""An annotation of static pods; where it changes, kubelet starts the pod anew."""
-
 RESTARTED = {"kube-controller-manager": 10257, "kube-scheduler": 10259}
 """What some rollbacks start anew, and the port on which each says that it is well."""
 
@@ -146,9 +143,6 @@ def _patches(profile: Profile) -> dict[str, list[dict[str, Any]]]:
         _added("volumes", volume),
         _added("containers/0/volumeMounts", mounted),
     ]
-    for component in RESTARTED:
-        stamp = {"op": "add", "path": "/metadata/annotations", "value": {STAMP: "0"}}
-        patches[component].append(stamp)
     return patches
 
 
