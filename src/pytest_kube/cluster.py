@@ -157,7 +157,7 @@ class Cluster:
         if self.state is None:
             raise ClusterError(
                 f"{self.name}: no rollback, for its etcd is out of reach; "
-                "clusters of kwok and envtest have it"
+                "clusters of kwok, envtest and kind have it"
             )
         return self.state
 

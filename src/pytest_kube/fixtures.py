@@ -123,7 +123,7 @@ def run_controller(
     of the function or of ``kopf.operator``; for a program, ``env`` and ``ready``:
     ``"log:REGEX"``, ``"http://127.0.0.1:{port:health}/readyz"``, ``"lease:NAME"`` (it
     holds the Lease itself; without an audit log: another one holds it than before),
-    ``"watches"`` (its watches are open, the default on kwok and envtest) or
+    ``"watches"`` (its watches are open, the default on kwok, envtest, kind) or
     ``"started"``. ``service_account="NAMESPACE/NAME"`` runs it as that one, with its
     roles; without, it may do everything. All controllers are stopped at the end of the
     test; one that ends earlier fails the test, at once if it is waiting.

@@ -64,8 +64,8 @@ OPTIONS = {
     "--kube-isolation": (
         "rollback|namespace|none",
         (
-            "How tests are kept apart (default: rollback of the whole cluster on kwok "
-            "and envtest, a namespace for each test on others)."
+            "How tests are kept apart (default: rollback of the whole cluster on kwok, "
+            "envtest and kind, a namespace for each test on others)."
         ),
     ),
     "--kube-artifacts": (

@@ -392,7 +392,7 @@ class Session:
         if asked == "rollback" and not able:
             raise SettingsError(
                 f"isolation by rollback: the {cluster.name} cannot, for its etcd is "
-                "out of reach; take namespace, or a cluster of kwok or envtest"
+                "out of reach; take namespace, or a cluster of kwok, envtest or kind"
             )
         return str(asked or ("rollback" if able else "namespace"))
 

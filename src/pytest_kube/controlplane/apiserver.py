@@ -2,13 +2,35 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 AUDIT_POLICY = Path(__file__).with_name("audit-policy.yaml")
+
+
+def recorded(*, policy: PurePath, audit: PurePath) -> Mapping[str, str]:
+    """Return what rollback and history need of a server, whoever starts it.
+
+    Args:
+        policy: The audit policy, where the server finds it.
+        audit: The audit log; rotated files come to stand beside it.
+    """
+    return {
+        # Every stored object is plain JSON, readable without Kubernetes' protobufs.
+        "storage-media-type": "application/json",
+        # Old history goes when no mark needs it: state/rollback.py.
+        "etcd-compaction-interval": "0",
+        "audit-policy-file": str(policy),
+        "audit-log-path": str(audit),
+        # Costs no more than batches do; no line is lost, and none is late.
+        "audit-log-mode": "blocking",
+        # At most 200 MB, however long the session.
+        "audit-log-maxsize": "50",
+        "audit-log-maxbackup": "3",
+    }
 
 
 def flags(
@@ -32,10 +54,6 @@ def flags(
         "etcd-cafile": str(pki / "ca.crt"),
         "etcd-certfile": str(pki / "etcd-client.crt"),
         "etcd-keyfile": str(pki / "etcd-client.key"),
-        # Every stored object is plain JSON, readable without Kubernetes' protobufs.
-        "storage-media-type": "application/json",
-        # Old history goes when no mark needs it: state/rollback.py.
-        "etcd-compaction-interval": "0",
         "bind-address": "127.0.0.1",
         "advertise-address": "127.0.0.1",
         "secure-port": str(port),
@@ -50,12 +68,6 @@ def flags(
         "service-account-issuer": "https://kubernetes.default.svc.cluster.local",
         "service-account-key-file": str(pki / "service-accounts.pub"),
         "service-account-signing-key-file": str(pki / "service-accounts.key"),
-        "audit-policy-file": str(AUDIT_POLICY),
-        "audit-log-path": str(audit),
-        # Costs no more than batches do; no line is lost, and none is late.
-        "audit-log-mode": "blocking",
-        # At most 200 MB, however long the session.
-        "audit-log-maxsize": "50",
-        "audit-log-maxbackup": "3",
+        **recorded(policy=AUDIT_POLICY, audit=audit),
         **disabled,
     }
