@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import json
 import time
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from pytest_kube import APIError, deleted, field
 from pytest_kube.client import Client
+from pytest_kube.diagnostics.collect import collect
 from pytest_kube.diagnostics.pod_logs import pod_logs
 from pytest_kube.kube import Kube
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from pytest_kube.cluster import Cluster
 
@@ -196,6 +199,45 @@ def test_logs_of_a_container_that_crashes(kube: Kube, image: str) -> None:
     assert next(iter(found)) == ("i", False)
     assert found["i", False].endswith("told: [hello]\n")
     assert "it was told to" in found["c", True]
+
+
+def test_failed_test_leaves_the_logs_of_its_containers_and_of_the_node(
+    kind_cluster: Cluster, docker_client: Any, image: str, tmp_path: Path
+) -> None:
+    """The previous life first; and the state, as on our own planes."""
+    mark = kind_cluster.mark()
+    kube = Kube(kind_cluster, "explained", timeout=60, mark_revision=mark.since)
+    kind_cluster.create_namespace("explained")
+    spec = pod_spec(image, "fail")
+    kube.create(
+        {
+            "apiVersion": "v1",
+            "kind": "Pod",
+            "metadata": {"name": "crash"},
+            "spec": spec,
+        }
+    )
+    kube.wait_for("pod/crash", field("status.containerStatuses[0].restartCount", 1))
+
+    section = collect(kube, tmp_path / "t", shown="t", test="t", failure="E  no")
+    kind_cluster.roll_back(mark)
+    kind_cluster.release(mark)
+
+    folder = tmp_path / "t"
+    assert "objects     Pod crash" in section
+    assert "replay      pytest-kube replay t" in section
+    assert "incomplete" not in section
+    previous = folder / "pods" / "explained" / "crash" / "c.previous.log"
+    assert "it was told to" in previous.read_text("utf-8")
+    recorded = folder / "crust-gather/namespaces/explained/v1/pod/crash/c/previous.log"
+    assert recorded.read_text("utf-8") == previous.read_text("utf-8")
+    logs = {path.name.partition(".")[2] for path in (folder / "logs").iterdir()}
+    assert {"kubelet.log", "containerd.log", "etcd.log", "kube-apiserver.log"} <= logs
+    (kubelet,) = (folder / "logs").glob("*.kubelet.log")
+    lines = kubelet.read_text("utf-8").splitlines()
+    assert any("explained/crash" in line for line in lines)
+    # Those of this test only.
+    assert datetime.fromisoformat(lines[0].split()[0]) >= kube.started
 
 
 def test_isolation_by_namespace_leaves_containers_to_kubelet(

@@ -42,6 +42,11 @@ class ContainerLog(NamedTuple):
     previous: bool
     text: str
 
+    @property
+    def name(self) -> str:
+        """The container's name, and which life of it is meant."""
+        return f"{self.container}{'.previous' if self.previous else ''}"
+
 
 def pod_logs(
     client: Client,
