@@ -108,6 +108,16 @@ class Cluster:
             if path.exists()
         }
 
+    def newest_version(self) -> str:
+        """Return the resourceVersion that a list has now; empty if nobody may know."""
+        try:
+            answer = self.client.request(
+                "GET", "/api/v1/namespaces", query={"limit": "1"}
+            )
+        except APIError:  # not everybody may list them
+            return ""
+        return str(answer["metadata"]["resourceVersion"])
+
     def create_namespace(self, name: str) -> None:
         """Create a namespace in which pods can be created at once."""
         namespaces = "/api/v1/namespaces"

@@ -245,6 +245,8 @@ class Session:
             if lent.mark:
                 handle.mark_revision = lent.mark.since
             handle.log_sizes = cluster.log_sizes()
+            if cluster.state is None:
+                handle.first_version = cluster.newest_version()
             if not shared:
                 self._create_namespace(cluster, name)
             node.stash[HANDLE] = handle

@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from pytest_kube import requests_log
-from pytest_kube.diagnostics import timeline
+from pytest_kube.diagnostics import timeline, watched
 from pytest_kube.diagnostics.bounded import Budget, reason
 from pytest_kube.diagnostics.pod_logs import ContainerLog, pod_logs
 from pytest_kube.diagnostics.timeline import Entry, Line
@@ -19,6 +19,7 @@ from pytest_kube.redact import Redactor
 from pytest_kube.reports import at
 from pytest_kube.state import archive_file
 from pytest_kube.state.archive import Stored
+from pytest_kube.state.etcd import Change
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
     from pytest_kube.history import Version
     from pytest_kube.kube import Kube
     from pytest_kube.requests_log import Request
-    from pytest_kube.state.etcd import Change
     from pytest_kube.steps import Step
 
 TIME_LIMIT = 20.0
@@ -121,6 +121,8 @@ def gather(kube: Kube, secrets: Iterable[str]) -> Evidence:
     evidence.steps = kube.steps.all()
     attempt("what controllers wrote", lambda: _listen(kube, evidence))
     attempt("what has changed", lambda: _look_back(kube, evidence))
+    if kube.first_version:
+        attempt("what has changed", lambda: _recall(kube, evidence))
     attempt("the audit log", lambda: _read_audit(kube, evidence))
     attempt("component logs", lambda: _read_logs(kube, evidence))
     _hide(evidence, secrets)
@@ -236,6 +238,18 @@ def _look_back(kube: Kube, evidence: Evidence) -> None:
             for obj in newest.values()
             if obj and at(obj, "metadata", "namespace") == kube.namespace
         ][:OBJECT_LIMIT]
+
+
+def _recall(kube: Kube, evidence: Evidence) -> None:
+    """Ask the API server for what it remembers, where etcd is out of reach."""
+    client = kube.cluster.client
+    resources = [r for r in client.resources() if _is_collected(r)]
+    found = watched.recalled(client, resources, kube.namespace, kube.first_version)
+    evidence.changes = [
+        (Change(version.revision, "", None, None), version)
+        for version in found.versions
+    ]
+    evidence.budget.problems += found.missed
 
 
 def _read_audit(kube: Kube, evidence: Evidence) -> None:

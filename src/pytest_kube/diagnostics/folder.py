@@ -105,6 +105,7 @@ class Folder:
         self._attempt(report.NAME, lambda path: self._report(path, about, logs))
         if found.has_history:
             self._attempt(archive_file.NAME, self._archive)
+        if found.changes or found.has_history:
             self._attempt(crust_gather.NAME, self._record)
 
     def summarize(self, section: str) -> None:
