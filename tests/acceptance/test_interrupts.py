@@ -159,7 +159,7 @@ def test_ctrl_c_ends_the_run_and_leaves_nothing(
         summary = (project.path / folder / "summary.md").read_text("utf-8")
         assert summary.startswith("# interrupted: `test_widgets.py::test_long`")
         steps = (project.path / folder / "timeline.jsonl").read_text("utf-8")
-        assert "kube.wait_for('configmap/never', 'create', timeout=60)" in steps
+        assert "run_controller('kopf:src/widget_operator.py')" in steps
 
 
 def test_normal_end_leaves_nothing(project: Project, tmp_path: Path) -> None:
