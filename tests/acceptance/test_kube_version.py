@@ -111,9 +111,9 @@ def test_new(kube):
             "*test_first?1.36? PASSED*",
             "*test_second?1.36? PASSED*",
             "*test_new?1.36? PASSED*",
-            f"SKIPPED *needs Kubernetes >=1.36; this is {OLDEST}*",
             f"kube: envtest cluster, Kubernetes v{OLDEST}.*; 2 tests",
             "kube: envtest cluster, Kubernetes v1.36.3, *; 3 tests",
+            f"SKIPPED *needs Kubernetes >=1.36; this is {OLDEST}*",
         ]
     )
     report = (project.path / "junit.xml").read_text("utf-8")
