@@ -27,7 +27,7 @@ def test_crd_converts_nothing() -> None:
     conversion = {"strategy": "Webhook", "webhook": {"clientConfig": {"url": "x"}}}
     crd = {**CRD, "spec": {**CRD["spec"], "conversion": conversion}}
 
-    stored = json.loads(_stored(f"{CRDS}widgets.example.com", crd))
+    stored = json.loads(_stored(f"{CRDS}widgets.example.com", crd, 1))
 
     assert stored == {
         **CRD,
@@ -42,7 +42,7 @@ def test_everything_else_stays_as_it_is(key: str, spec: Any) -> None:
     """Also what no API server would have stored."""
     value = {"kind": "Widget", "metadata": {"name": "a"}, "spec": spec}
 
-    assert json.loads(_stored(key, value)) == value
+    assert json.loads(_stored(key, value, 1)) == value
 
 
 def test_only_established_crds_are_waited_for() -> None:
@@ -69,3 +69,32 @@ def test_only_established_crds_are_waited_for() -> None:
 def test_crd_of_another_shape_is_not_waited_for(change: dict[str, Any]) -> None:
     """An archive may come from anywhere."""
     assert not _is_served({**CRD, **change})
+
+
+@pytest.mark.parametrize(
+    ("status", "addresses"),
+    [
+        (None, []),
+        ("text", []),
+        ({"addresses": "text"}, []),
+        (
+            {"addresses": [1, {"type": "pytest-kube-replay", "address": "192.0.2.1"}]},
+            [],
+        ),
+        (
+            {"addresses": [{"type": "InternalIP", "address": "192.0.2.1"}]},
+            [{"type": "InternalIP", "address": "192.0.2.1"}],
+        ),
+    ],
+)
+def test_kubelet_of_each_node_is_ours(status: Any, addresses: Any) -> None:
+    """Whatever an archive says of it: the API server is to ask nobody else."""
+    node = {"kind": "Node", "metadata": {"name": "n"}, "status": status}
+
+    stored = json.loads(_stored("/registry/minions/n", node, 4711))
+
+    ours = {"type": "pytest-kube-replay", "address": "127.0.0.1"}
+    assert stored["status"] == {
+        "addresses": [*addresses, ours],
+        "daemonEndpoints": {"kubeletEndpoint": {"Port": 4711}},
+    }

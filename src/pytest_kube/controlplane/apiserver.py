@@ -10,6 +10,9 @@ if TYPE_CHECKING:
 
 AUDIT_POLICY = Path(__file__).with_name("audit-policy.yaml")
 
+NODE_ADDRESS = "pytest-kube-replay"
+"""The type of the one address of a node at which a server with a kubelet asks it."""
+
 
 def flags(
     *, pki: Path, audit: Path, port: int, etcd_port: int, service_accounts: bool
@@ -58,4 +61,15 @@ def flags(
         "audit-log-maxsize": "50",
         "audit-log-maxbackup": "3",
         **disabled,
+    }
+
+
+def kubelet_flags(pki: Path) -> Mapping[str, str]:
+    """Return what a server needs that has a kubelet, and is its one client."""
+    return {
+        "kubelet-certificate-authority": str(pki / "kubelet-ca.crt"),
+        "kubelet-client-certificate": str(pki / "kubelet-client.crt"),
+        "kubelet-client-key": str(pki / "kubelet-client.key"),
+        # The others lead to what is gone, or to strangers.
+        "kubelet-preferred-address-types": NODE_ADDRESS,
     }

@@ -142,22 +142,25 @@ def _start(plan: Plan, stack: contextlib.ExitStack) -> Cluster:
 def holding(plan: Plan, state: Mapping[str, bytes]) -> Iterator[Cluster]:
     """Run a control plane of this process's own on a state that is there already.
 
+    The API server asks a kubelet; what that needs is in the folder ``pki``.
+
     Args:
         plan: Which control plane.
         state: What etcd stores at first, by key.
     """
+    from pytest_kube.controlplane import certs
+
+    pki = _new_pki() | certs.kubelet()
     with contextlib.ExitStack() as stack:
-        yield _held(plan, state, stack)
+        yield _held(plan, Content(pki, state), stack)
 
 
-def _held(
-    plan: Plan, state: Mapping[str, bytes], stack: contextlib.ExitStack
-) -> Cluster:
+def _held(plan: Plan, content: Content, stack: contextlib.ExitStack) -> Cluster:
     for attempt in range(1, TRIES + 1):
         with contextlib.ExitStack() as attempted:
             plane = Plane(attempted.enter_context(Guardian()), plan)
             try:
-                cluster = plane.start(Content(_new_pki(), state))
+                cluster = plane.start(content)
             except ClusterError as e:
                 if _is_lost(e) and attempt < TRIES:
                     continue
@@ -328,8 +331,10 @@ class Plane:
         self._run("etcd", flags)
 
     def _start_apiserver(self, port: int, etcd_port: int) -> None:
+        pki = self.guardian.directory / "pki"
+        asks = apiserver.kubelet_flags(pki) if "kubelet-ca.crt" in self.pki else {}
         flags = apiserver.flags(
-            pki=self.guardian.directory / "pki",
+            pki=pki,
             audit=self.guardian.directory / AUDIT_LOG,
             port=port,
             etcd_port=etcd_port,
@@ -338,7 +343,7 @@ class Plane:
         profile = self.plan.profile
         gates = _gates(profile.feature_gates)
         served = _pairs("runtime-config", profile.runtime_config)
-        self._run("kube-apiserver", {**flags, **gates, **served})
+        self._run("kube-apiserver", {**flags, **asks, **gates, **served})
 
     def _start_component(
         self, name: str, port: int
