@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pytest_kube import kubeconfig
-from pytest_kube.binaries.releases import DEFAULT_VERSION
+from pytest_kube.binaries.releases import DEFAULT_VERSION, minor_version
 from pytest_kube.binaries.store import Store
 from pytest_kube.controlplane import plane
 from pytest_kube.controlplane.apiserver import NODE_ADDRESS
@@ -71,10 +71,14 @@ def running(
     Raises:
         ClusterError: The API server does not start.
     """
-    profile = Profile("replay", "envtest", extra_args={"kube-apiserver": _FLAGS})
+    about = archive.about
+    # Another version may not know them, and would not start.
+    known = minor_version(version) == minor_version(about.version)
+    flags = {**_FLAGS, **(about.flags if known else {})}
+    profile = Profile("replay", "envtest", extra_args={"kube-apiserver": flags})
     plan = Plan(profile, version, binaries, nodes=False)
     with contextlib.ExitStack() as stack:
-        kubelet = stack.enter_context(Kubelet(folder, archive.about.made))
+        kubelet = stack.enter_context(Kubelet(folder, about.made))
         port = kubelet.server_port
         now = archive.state(moment).items()
         state = {key: _stored(key, s.value, port) for key, s in now}
@@ -82,7 +86,7 @@ def running(
         private = cluster.guardian.directory
         stack.enter_context(kubelet.serving(private / "pki"))
         config = kubeconfig.in_namespace(
-            cluster.kubeconfig, archive.about.namespace, private / "kubeconfig.json"
+            cluster.kubeconfig, about.namespace, private / "kubeconfig.json"
         )
         replay = Replay(archive, cluster, config, moment, port)
         replay.await_crds()

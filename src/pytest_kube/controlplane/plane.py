@@ -310,6 +310,7 @@ class Plane:
             logs={name: p.log for name, p in self.processes.items()},
             state=self.state,
             audit=self.guardian.directory / AUDIT_LOG,
+            flags=apiserver.served(self.plan.profile),
             check=self._check,
         )
 
@@ -340,10 +341,8 @@ class Plane:
             etcd_port=etcd_port,
             service_accounts=self.plan.nodes,
         )
-        profile = self.plan.profile
-        gates = _gates(profile.feature_gates)
-        served = _pairs("runtime-config", profile.runtime_config)
-        self._run("kube-apiserver", {**flags, **asks, **gates, **served})
+        served = apiserver.served(self.plan.profile)
+        self._run("kube-apiserver", {**flags, **asks, **served})
 
     def _start_component(
         self, name: str, port: int
@@ -356,7 +355,7 @@ class Plane:
         config = self._kubeconfig(user, self._pair(f"{name}-client"))
         pki = self.guardian.directory / "pki"
         flags = module.flags(kubeconfig=config, pki=pki, port=port)
-        self._run(name, {**flags, **_gates(known)})
+        self._run(name, {**flags, **apiserver.gates(known)})
         return name, self._healthz(port)
 
     def _healthz(self, port: int) -> Callable[[], object]:
@@ -473,11 +472,3 @@ def _new_pki() -> dict[str, bytes]:
     from pytest_kube.controlplane import certs
 
     return certs.files(SERVERS, USERS)
-
-
-def _gates(gates: Mapping[str, bool]) -> dict[str, str]:
-    return _pairs("feature-gates", {k: str(v).lower() for k, v in gates.items()})
-
-
-def _pairs(flag: str, values: Mapping[str, str]) -> dict[str, str]:
-    return {flag: ",".join(f"{k}={v}" for k, v in values.items())} if values else {}
