@@ -41,6 +41,7 @@ NOT_FOUND = 127
 
 _CRDS = "/registry/apiextensions.k8s.io/customresourcedefinitions/"
 _NODES = "/registry/minions/"
+_APIS = "/registry/apiregistration.k8s.io/apiservices/"
 _FLAGS = {
     # Who answered the webhooks is gone, and they may point anywhere. Without a
     # controller-manager nobody makes the ServiceAccounts that pods need.
@@ -80,8 +81,8 @@ def running(
     with contextlib.ExitStack() as stack:
         kubelet = stack.enter_context(Kubelet(folder, about.made))
         port = kubelet.server_port
-        now = archive.state(moment).items()
-        state = {key: _stored(key, s.value, port) for key, s in now}
+        now = {key: s.value for key, s in archive.state(moment).items()}
+        state = {k: v for k, v in _stored(now, port).items() if v is not None}
         cluster = stack.enter_context(plane.holding(plan, state))
         private = cluster.guardian.directory
         stack.enter_context(kubelet.serving(private / "pki"))
@@ -177,10 +178,7 @@ class Replay:
 
     def _write(self, values: dict[str, Any]) -> None:
         assert self.cluster.state is not None  # noqa: S101  # for the type checker
-        port = self.kubelet
-        self.cluster.state.write(
-            {k: None if v is None else _stored(k, v, port) for k, v in values.items()}
-        )
+        self.cluster.state.write(_stored(values, self.kubelet))
         kinds = {key: v for key, v in values.items() if key.startswith(_CRDS)}
         if kinds:
             from pytest_kube import crds
@@ -236,19 +234,29 @@ def _is_served(crd: dict[str, Any]) -> bool:
     return bool(complete and versions and held and not deleted)
 
 
-def _stored(key: str, value: Any, kubelet: int) -> bytes:
-    """Return what etcd gets: as it was, but for what leads to what is gone.
+def _stored(values: Mapping[str, Any], kubelet: int) -> dict[str, bytes | None]:
+    """Return what etcd gets: all as it was, but for what leads to what is gone.
 
-    CRDs are without conversion webhooks; nodes have an address more, where the kubelet
-    is that stands in for theirs.
+    There are no APIs that Services have served; CRDs are without conversion webhooks;
+    nodes have an address more, where the kubelet is that stands in for theirs.
     """
+    usable = {key: _usable(key, v, kubelet) for key, v in values.items()}
+    return {k: None if v is None else json.dumps(v).encode() for k, v in usable.items()}
+
+
+def _usable(key: str, value: Any, kubelet: int) -> Any:
+    if value is None:
+        return None
+    if key.startswith(_APIS):
+        spec = value.get("spec")
+        return None if isinstance(spec, dict) and spec.get("service") else value
     if key.startswith(_CRDS):
         spec = value.get("spec")
         if isinstance(spec, dict) and "conversion" in spec:
-            value = {**value, "spec": {**spec, "conversion": {"strategy": "None"}}}
-    elif key.startswith(_NODES):
-        value = {**value, "status": _status(value.get("status"), kubelet)}
-    return json.dumps(value).encode()
+            return {**value, "spec": {**spec, "conversion": {"strategy": "None"}}}
+    if key.startswith(_NODES):
+        return {**value, "status": _status(value.get("status"), kubelet)}
+    return value
 
 
 def _status(status: Any, kubelet: int) -> dict[str, Any]:
