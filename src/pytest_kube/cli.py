@@ -136,9 +136,9 @@ def _add_replay(parser: argparse.ArgumentParser) -> None:
         "--at",
         default="",
         metavar="MOMENT",
-        help="the state to begin with: a revision (74), a time since the test began "
-        "(+1.5s), or a time (13:43:36.401, in UTC) (default: the last one; with "
-        "--until the first one)",
+        help="the state to begin with: a revision (74), after a step of the test "
+        "(step:3), a time since the test began (+1.5s), or a time (13:43:36.401, in "
+        "UTC) (default: the last one; with --until the first one)",
     )
     parser.add_argument(
         "--until",

@@ -110,6 +110,16 @@ class Cluster:
             if path.exists()
         }
 
+    def newest_version(self) -> str:
+        """Return the resourceVersion that a list has now; empty if nobody may know."""
+        try:
+            answer = self.client.request(
+                "GET", "/api/v1/namespaces", query={"limit": "1"}
+            )
+        except APIError:  # not everybody may list them
+            return ""
+        return str(answer["metadata"]["resourceVersion"])
+
     def create_namespace(self, name: str) -> None:
         """Create a namespace in which pods can be created at once."""
         namespaces = "/api/v1/namespaces"
@@ -159,7 +169,7 @@ class Cluster:
         if self.state is None:
             raise ClusterError(
                 f"{self.name}: no rollback, for its etcd is out of reach; "
-                "clusters of kwok and envtest have it"
+                "clusters of kwok, envtest and kind have it"
             )
         return self.state
 

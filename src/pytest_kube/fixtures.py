@@ -35,13 +35,28 @@ NAMES = (
     "kube_module",
     "kube_namespace",
     "kube_session",
+    "kube_version",
     "run_controller",
 )
 """The fixtures for which a cluster is started."""
 
 
 @pytest.fixture(scope="session")
-def kube_cluster(pytestconfig: pytest.Config) -> Cluster:
+def kube_version(request: pytest.FixtureRequest) -> str:
+    """The Kubernetes version that was asked for by ``--kube-version``; may be empty.
+
+    With several versions each test that needs a cluster runs once on each of them, and
+    this is the one of now. ``kube_cluster.version`` is what the API server says.
+    """
+    asked: str = getattr(request, "param", "")
+    return _session(request.config).on_version(asked)
+
+
+@pytest.fixture(scope="session")
+def kube_cluster(
+    kube_version: str,  # noqa: ARG001  # it decides which one
+    pytestconfig: pytest.Config,
+) -> Cluster:
     """The cluster of this run, named by ``--kube``; started once, deleted at the end.
 
     The CRDs of ``kube_crds`` and the manifests of ``kube_manifests`` are there.
@@ -123,7 +138,7 @@ def run_controller(
     of the function or of ``kopf.operator``; for a program, ``env`` and ``ready``:
     ``"log:REGEX"``, ``"http://127.0.0.1:{port:health}/readyz"``, ``"lease:NAME"`` (it
     holds the Lease itself; without an audit log: another one holds it than before),
-    ``"watches"`` (its watches are open, the default on kwok and envtest) or
+    ``"watches"`` (its watches are open, the default on kwok, envtest, kind) or
     ``"started"``. ``service_account="NAMESPACE/NAME"`` runs it as that one, with its
     roles; without, it may do everything. All controllers are stopped at the end of the
     test; one that ends earlier fails the test, at once if it is waiting.
@@ -164,6 +179,13 @@ def _session(config: pytest.Config) -> Session:
     return config.stash[SESSION]
 
 
+def first_version(items: list[pytest.Item]) -> str:
+    """Return the version that the first test runs on, if there are several."""
+    specs = (getattr(item, "callspec", None) for item in items)
+    found = (spec.params.get("kube_version") for spec in specs if spec)
+    return next(filter(None, found), "")
+
+
 def need_cluster(items: list[pytest.Item]) -> bool:
     """Say whether any of the collected tests uses a fixture of ours."""
     return any(set(NAMES) & set(getattr(i, "fixturenames", ())) for i in items)
@@ -176,11 +198,15 @@ MARKER_ARGUMENTS = (
     "ready",
     "service_account",
     "isolation",
+    "version",
 )
 
 
-def check_markers(items: list[pytest.Item]) -> None:
-    """Refuse unknown arguments of the marker ``kube``, naming test and argument."""
+def check_markers(items: list[pytest.Item], session: Session | None) -> None:
+    """Refuse unknown arguments of the marker ``kube``, naming test and argument.
+
+    Tests that are for other versions than the one they would run on are skipped.
+    """
     for item in items:
         for marker in item.iter_markers("kube"):
             unknown = set(marker.kwargs) - set(MARKER_ARGUMENTS)
@@ -196,6 +222,23 @@ def check_markers(items: list[pytest.Item]) -> None:
                     f"{item.nodeid}: @pytest.mark.kube(isolation={isolation!r}): "
                     "allowed are 'rollback', 'namespace', 'none'"
                 )
+            _check_version(item, marker.kwargs.get("version"))
+        if session and (why := session.unfit(item)):
+            item.add_marker(pytest.mark.skip(reason=why))
+
+
+def _check_version(item: pytest.Item, wanted: Any) -> None:
+    if wanted is None:
+        return
+    from packaging.specifiers import InvalidSpecifier, SpecifierSet
+
+    try:
+        SpecifierSet(wanted)
+    except (InvalidSpecifier, TypeError, AttributeError):
+        raise pytest.UsageError(
+            f"{item.nodeid}: @pytest.mark.kube(version={wanted!r}): expected versions "
+            "as pip takes them, such as '>=1.36' or '>=1.34,<1.37'"
+        ) from None
 
 
 def summary(reporter: pytest.TerminalReporter, session: Session | None) -> None:

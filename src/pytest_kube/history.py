@@ -321,7 +321,7 @@ def changes(
     if cluster.state is None:
         raise ClusterError(
             f"{cluster.name} has no history: its etcd is out of reach. "
-            "Clusters of kwok and envtest have one"
+            "Clusters of kwok, envtest and kind have one"
         )
     try:
         found = cluster.state.changes(after)

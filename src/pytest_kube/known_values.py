@@ -37,6 +37,11 @@ _WORDS = frozenset(
 _NAMED = re.compile(
     r"[\s\"'-]*[\w./-]+[\"']?(?::\s+|:$|\s*=\s*(?=[^=\s]))(.*)", re.DOTALL
 )
+_REST = 6
+"""Characters on one side of an ellipsis that tell something."""
+
+_WORD = r"[\w+/-]{6,256}"
+_GAP = re.compile(rf"(?P<before>(?<![\w+/-]){_WORD})?(?:\.\.\.|…)(?P<after>{_WORD}=*)?")
 _PUBLIC_IN_TOKENS = {"ca.crt", "namespace"}
 # Go's encoder writes them so in every JSON, for the sake of HTML.
 _AS_GO = {ord(c): f"\\u{ord(c):04x}" for c in "<>&\u2028\u2029"}
@@ -70,6 +75,13 @@ class KnownValues:
             forms.update(dict.fromkeys(_encodings(value), True))
             if text is not None:
                 forms.update(dict.fromkeys(_spellings(text), False))
+        self._starts: dict[str, list[str]] = {}
+        self._ends: dict[str, list[str]] = {}
+        for form in forms:
+            if len(form) > _REST:
+                self._starts.setdefault(form[:_REST], []).append(form)
+                self._ends.setdefault(form[-_REST:], []).append(form)
+        self._forms = forms
         self.shortest = min(_RECOGNISED, *map(len, forms)) if forms else 0
         self._short = [(f, e) for f, e in forms.items() if len(f) < _INDEXED]
         self._grams: dict[str, list[tuple[str, int, bool]]] = {}
@@ -87,6 +99,7 @@ class KnownValues:
             while start >= 0:
                 yield Span(start, start + len(form), encoded)
                 start = text.find(form, start + 1)
+        yield from self._beside_gaps(text)
         grams = self._grams
         places = range(0, len(text) - _GRAM + 1, _STEP) if grams else ()
         for place in [i for i in places if text[i : i + _GRAM] in grams]:
@@ -94,6 +107,18 @@ class KnownValues:
                 start = place - at
                 if start >= 0 and (length := _common(text, start, form)):
                     yield Span(start, start + length, encoded)
+
+    def _beside_gaps(self, text: str) -> Iterator[Span]:
+        """Yield what is left of a form whose middle was replaced by an ellipsis."""
+        for gap in _GAP.finditer(text):
+            before, after = gap["before"] or "", (gap["after"] or "").rstrip("=")
+            for form in self._starts.get(before[:_REST], ()):
+                if form.startswith(before):
+                    yield Span(*gap.span("before"), self._forms[form])
+            for form in self._ends.get(after[-_REST:], ()):
+                if form.endswith(after):
+                    start = gap.start("after")
+                    yield Span(start, start + len(after), self._forms[form])
 
 
 def _common(text: str, start: int, form: str) -> int:

@@ -178,7 +178,7 @@ class Kube(Pods):
         if audit is None:
             raise ClusterError(
                 f"{self.cluster.name}: rbac_report needs the API server's audit log; "
-                "clusters of kwok and envtest have it"
+                "clusters of kwok, envtest and kind have it"
             )
         users = sorted({c.user for c in self.controllers}) if user is None else [user]
         if len(users) != 1:

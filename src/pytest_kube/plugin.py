@@ -16,6 +16,7 @@ from pytest_kube.fixtures import (  # noqa: F401  # registered by being here
     asked_for,
     check_markers,
     compared,
+    first_version,
     kube,
     kube_client,
     kube_cluster,
@@ -23,6 +24,7 @@ from pytest_kube.fixtures import (  # noqa: F401  # registered by being here
     kube_module,
     kube_namespace,
     kube_session,
+    kube_version,
     need_cluster,
     run_controller,
     summary,
@@ -34,7 +36,7 @@ if TYPE_CHECKING:
 
 MARKER = (
     "kube(crds=[...], manifests=[...], controller='...', ready='...', "
-    "service_account='...', isolation='...'): "
+    "service_account='...', isolation='...', version='>=1.36'): "
     "what the test needs of its cluster, beyond the ini values kube_crds and so on"
 )
 
@@ -54,7 +56,10 @@ FLAGS = {
 OPTIONS = {
     "--kube-version": (
         "V",
-        "Kubernetes version of the cluster: 1.36 (the newest known patch) or 1.36.3.",
+        (
+            "Kubernetes version of the cluster: 1.36 (the newest known patch) or "
+            "1.36.3; with several, 1.34,1.36, each test runs once on each."
+        ),
     ),
     "--kube-timeout": ("SECONDS", "How long a wait takes at most (default: 10)."),
     "--kube-binaries": (
@@ -64,8 +69,8 @@ OPTIONS = {
     "--kube-isolation": (
         "rollback|namespace|none",
         (
-            "How tests are kept apart (default: rollback of the whole cluster on kwok "
-            "and envtest, a namespace for each test on others)."
+            "How tests are kept apart (default: rollback of the whole cluster on kwok, "
+            "envtest and kind, a namespace for each test on others)."
         ),
     ),
     "--kube-artifacts": (
@@ -100,6 +105,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     for option in ("--kube", *FLAGS, *OPTIONS):
         name = option.removeprefix("--").replace("-", "_")
         parser.addini(name, f"Same as {option}.", default=None)
+    parser.addini(
+        "kube_versions",
+        "Kubernetes versions to test on, one after the other, where --kube-version "
+        "does not say otherwise.",
+        type="args",
+    )
     parser.addini(
         "kube_crds",
         "Files and folders with CRDs, installed once per cluster, before any test.",
@@ -165,12 +176,28 @@ def pytest_report_collectionfinish(
 ) -> str | None:
     """Start the cluster if a collected test needs it, and say how long it took."""
     session = config.stash.get(SESSION, None)
-    return session.start_early() if session and need_cluster(items) else None
+    if session is None or not need_cluster(items):
+        return None
+    session.on_version(first_version(items))
+    return session.start_early()
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run each test that needs a cluster once for each version."""
+    session = metafunc.config.stash.get(SESSION, None)
+    if session and "kube_version" in metafunc.fixturenames:
+        versions = session.settings.versions
+        if versions:
+            metafunc.parametrize(
+                "kube_version", versions, indirect=True, scope="session"
+            )
+
+
+def pytest_collection_modifyitems(
+    config: pytest.Config, items: list[pytest.Item]
+) -> None:
     """Check the markers before anything is started."""
-    check_markers(items)
+    check_markers(items, config.stash.get(SESSION, None))
 
 
 @pytest.hookimpl(tryfirst=True, optionalhook=True)

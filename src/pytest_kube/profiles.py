@@ -48,6 +48,8 @@ class Profile:
         extra_args: Component name to further command line arguments.
         image: The node image (kind).
         images: Local images that the nodes get (kind).
+        workers: How many worker nodes there are, beside the control plane (kind).
+        config: A config file of kind's own; its path, from the profile's (kind).
         context: The context of the kubeconfig (existing).
         kubeconfig: The kubeconfig file (existing).
     """
@@ -61,6 +63,8 @@ class Profile:
     extra_args: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     image: str = ""
     images: tuple[str, ...] = ()
+    workers: int = 0
+    config: str = ""
     context: str = ""
     kubeconfig: str = ""
 
@@ -126,6 +130,8 @@ def _read_profile(name: str, path: Path) -> Profile:
             "extraArgs": reader.map_of(reader.map_of(reader.scalar)),
             "image": reader.text,
             "images": reader.list_of(reader.text),
+            "workers": reader.number,
+            "config": reader.file,
             "context": reader.text,
             "kubeconfig": reader.text,
         },
@@ -189,6 +195,12 @@ class _ProfileReader:
         if not value or node.tag.endswith((":null", ":bool")):
             raise self.fail(node, f"{what}: expected text, got {_kind(node)}")
         return value
+
+    def file(self, node: yaml.Node, what: str) -> str:
+        path = self.path.parent / self.text(node, what)
+        if not path.is_file():
+            raise self.fail(node, f"{what}: there is no file {path}")
+        return str(path)
 
     def boolean(self, node: yaml.Node, what: str) -> bool:
         if _shape(node) != "scalar" or node.value not in {"true", "false"}:

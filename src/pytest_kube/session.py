@@ -9,7 +9,7 @@ import re
 import secrets
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -85,13 +85,14 @@ class Session:
         self._tests = 0
         self._artifacts = 0
         self._identities: dict[str, Path] = {}
-        self._gates = self._stack.enter_context(Gates())
+        self._gates = Gates()
         self._lent: list[_Lent] = []
         self._handles: list[Kube] = []
         self._running: pytest.Item | None = None
         self._deadline: float | None = None
         self._stale = False
         self._renewals = 0
+        self._used: list[str] = []
 
     @classmethod
     def from_config(cls, config: pytest.Config) -> Session:
@@ -101,7 +102,8 @@ class Session:
         except SettingsError as e:
             raise pytest.UsageError(str(e)) from e
         try:
-            resolve_version(settings.version)
+            for version in settings.versions or (settings.version,):
+                resolve_version(version)
         except SettingsError as e:
             raise pytest.UsageError(f"--kube-version: {e}") from e
         return cls(config, settings)
@@ -115,7 +117,8 @@ class Session:
         if profile.name != profile.provider:
             text += f" (profile {profile.name})"
         if profile.provider != "existing":
-            text += f", Kubernetes {resolve_version(self.settings.version)}"
+            versions = self.settings.versions or (self.settings.version,)
+            text += f", Kubernetes {', '.join(map(resolve_version, versions))}"
         return text
 
     def start_early(self) -> str | None:
@@ -129,13 +132,23 @@ class Session:
         return self._started()
 
     def summary(self) -> str | None:
-        """Return the line at the bottom: what was used."""
+        """Return the lines at the bottom: what was used."""
+        lines = [*self._used, *self._summed_up()]
+        if lines and self._artifacts:
+            lines[-1] += f", diagnostics in {self._shown(self.settings.artifacts_dir)}"
+        return "\n".join(lines) or None
+
+    def _summed_up(self) -> list[str]:
+        """Return the line about the cluster of now, or about what came instead."""
         if self._cluster is None:
-            return None
-        text = f"{self._started()}; {self._tests} test{'s' if self._tests != 1 else ''}"
-        if self._artifacts:
-            text += f", diagnostics in {self._shown(self.settings.artifacts_dir)}"
-        return text
+            if not (self._error and self.settings.versions):
+                return []
+            reason = str(self._error).partition("\n")[0]
+            version = resolve_version(self.settings.version)
+            return [f"kube: no cluster of Kubernetes {version}: {reason}"]
+        return [
+            f"{self._started()}; {self._tests} test{'s' if self._tests != 1 else ''}"
+        ]
 
     def _started(self) -> str | None:
         if self._cluster is None:
@@ -161,6 +174,20 @@ class Session:
                 reporter.write_line(f"kube: {line}")
 
     # --- the cluster --------------------------------------------------------
+
+    def on_version(self, version: str) -> str:
+        """Go over to another version, if there are several; return that of now.
+
+        There is one cluster at a time: that of the version before is deleted.
+        """
+        if version and version != self.settings.version:
+            self._used += self._summed_up()
+            self._stack.close()
+            self.settings = replace(self.settings, version=version)
+            self._cluster, self._error, self._tests = None, None, 0
+            self._stale = False
+            self._identities.clear()
+        return self.settings.version
 
     def cluster(self) -> Cluster:
         """Return the cluster, starting it at first use; fail alike ever after."""
@@ -215,6 +242,7 @@ class Session:
     def close(self) -> None:
         """Delete the cluster. Can be called again."""
         self._stack.close()
+        self._gates.close()
 
     # --- what tests borrow --------------------------------------------------
 
@@ -233,6 +261,8 @@ class Session:
         self._lent.append(lent)
         try:
             marked = _marked(node)
+            if why := self.unfit(node, cluster.version):
+                pytest.skip(why)
             base = node.path.parent
             cluster.install(
                 tuple(base / p for p in _listed(marked.get("crds"))),
@@ -245,8 +275,10 @@ class Session:
             if lent.mark:
                 handle.mark_revision = lent.mark.since
             handle.log_sizes = cluster.log_sizes()
+            if cluster.state is None:
+                handle.first_version = cluster.newest_version()
             if not shared:
-                cluster.create_namespace(name)
+                self._create_namespace(cluster, name)
             node.stash[HANDLE] = handle
             self._running = node if isinstance(node, pytest.Item) else self._running
             node.stash[IS_COLLECTED] = False
@@ -263,6 +295,36 @@ class Session:
             self._lent.remove(lent)
             if lent.mark and lent.renewals == self._renewals:
                 self._give_back(cluster, lent.mark, back=isolation == "rollback")
+
+    def _create_namespace(self, cluster: Cluster, name: str) -> None:
+        try:
+            cluster.create_namespace(name)
+        except ClusterError as e:
+            self._lose()
+            e.add_note("The next test gets a new cluster.")
+            raise
+
+    def unfit(
+        self, node: pytest.Item | pytest.Collector, version: str = ""
+    ) -> str | None:
+        """Say why a test is not for a version; ``None`` if it is, or nobody knows yet.
+
+        Args:
+            node: The test.
+            version: The version; that which was asked for when omitted.
+        """
+        wanted = _marked(node).get("version")
+        if not wanted or not (version or self.settings.profile.provider != "existing"):
+            return None
+        from packaging.specifiers import SpecifierSet
+
+        if not version:
+            parameters = getattr(getattr(node, "callspec", None), "params", {})
+            asked = parameters.get("kube_version", self.settings.version)
+            version = resolve_version(asked)
+        if SpecifierSet(wanted).contains(version):
+            return None
+        return f"needs Kubernetes {wanted}; this is {version}"
 
     def limit(self, seconds: float | None) -> None:
         """Let every wait end before the test is ended from outside.
@@ -384,7 +446,7 @@ class Session:
         if asked == "rollback" and not able:
             raise SettingsError(
                 f"isolation by rollback: the {cluster.name} cannot, for its etcd is "
-                "out of reach; take namespace, or a cluster of kwok or envtest"
+                "out of reach; take namespace, or a cluster of kwok, envtest or kind"
             )
         return str(asked or ("rollback" if able else "namespace"))
 

@@ -38,6 +38,7 @@ class Settings:
     Attributes:
         profile: The cluster to test against.
         version: The Kubernetes version as it was asked for; may be empty.
+        versions: All of them, where the tests are run once for each.
         timeout: Seconds that a wait takes at most by default.
         binaries: A folder with the programs, or ``None`` to look for them.
         offline: Never fetch anything.
@@ -61,6 +62,7 @@ class Settings:
 
     profile: Profile
     version: str = ""
+    versions: tuple[str, ...] = ()
     timeout: float = DEFAULT_TIMEOUT
     binaries: Path | None = None
     offline: bool = False
@@ -100,12 +102,7 @@ def read(config: pytest.Config) -> Settings:
         profile = replace(profile, context=context)
     if kubeconfig := _text(config, "kube_config"):
         profile = replace(profile, kubeconfig=kubeconfig)
-    version = _text(config, "kube_version") or profile.version
-    if "," in version:
-        raise SettingsError(
-            f"--kube-version={version}: one version per run for now; "
-            "run pytest once for each of them"
-        )
+    versions = _versions(config, profile)
     binaries = _text(config, "kube_binaries") or "auto"
     reuse, share = _flag(config, "kube_reuse"), _flag(config, "kube_share")
     isolation = _choice(config, "kube_isolation", get_args(Isolation))
@@ -121,7 +118,8 @@ def read(config: pytest.Config) -> Settings:
         )
     return Settings(
         profile=profile,
-        version=version,
+        version=versions[0],
+        versions=versions if len(versions) > 1 else (),
         timeout=_seconds(_text(config, "kube_timeout")),
         binaries=None if binaries == "auto" else _folder(root, binaries),
         offline=_flag(config, "kube_offline"),
@@ -150,6 +148,24 @@ def _text(config: pytest.Config, name: str) -> str | None:
     if value is None:
         value = config.getini(name) or None
     return None if value is None else str(value)
+
+
+def _versions(config: pytest.Config, profile: Profile) -> tuple[str, ...]:
+    """Return the versions that the tests run on, one after the other."""
+    asked = _text(config, "kube_version")
+    listed = tuple(config.getini("kube_versions"))
+    if asked is None and not listed:
+        return (profile.version,)
+    found = [v.strip() for v in asked.split(",")] if asked is not None else [*listed]
+    option = "kube_versions" if asked is None else f"--kube-version={asked}"
+    if len(found) > 1 and not all(found):
+        raise SettingsError(f"{option}: there is a version missing between commas")
+    if len(found) > 1 and profile.provider == "existing":
+        raise SettingsError(
+            f"{option}: an existing cluster has one version; several are for clusters "
+            "that are made for the tests"
+        )
+    return tuple(dict.fromkeys(found))
 
 
 def _choice(config: pytest.Config, name: str, allowed: tuple[str, ...]) -> Any:

@@ -55,6 +55,7 @@ class Verbs:
     leftovers: Leftovers = field(init=False, repr=False)
     steps: Steps = field(default_factory=Steps, init=False, repr=False)
     log_sizes: Mapping[str, int] = field(default_factory=dict, init=False, repr=False)
+    first_version: str = field(default="", init=False, repr=False)
 
     def __post_init__(self) -> None:
         self.leftovers = Leftovers(self.cluster, self.namespace)

@@ -385,7 +385,7 @@ class Waits(Verbs):
         if state is None:
             raise ClusterError(
                 f"{self.cluster.name}: settle needs to see every write, and its etcd "
-                "is out of reach; clusters of kwok and envtest have it"
+                "is out of reach; clusters of kwok, envtest and kind have it"
             )
         seconds, started = self._seconds(timeout), time.monotonic()
         if (revision := state.settle(quiet, seconds)) is None:

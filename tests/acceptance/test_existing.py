@@ -128,7 +128,7 @@ def test_rollback_of_somebody_elses_cluster_is_refused(
         [
             "E *SettingsError: isolation by rollback: the existing cluster, Kubernetes "
             "v* cannot, for its etcd is out of reach; take namespace, or a cluster of "
-            "kwok or envtest"
+            "kwok, envtest or kind"
         ]
     )
 

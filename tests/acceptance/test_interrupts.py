@@ -153,6 +153,13 @@ def test_ctrl_c_ends_the_run_and_leaves_nothing(
     assert code == pytest.ExitCode.INTERRUPTED, run.output.read_text()
     assert "KeyboardInterrupt" in run.output.read_text()
     assert run.await_nothing_left(GONE_WITHIN) == []
+    if moment == "test":
+        folder = Path(".pytest-kube/artifacts/test_widgets.py.test_long")
+        assert f"test_long was interrupted: {folder}" in run.output.read_text()
+        summary = (project.path / folder / "summary.md").read_text("utf-8")
+        assert summary.startswith("# interrupted: `test_widgets.py::test_long`")
+        steps = (project.path / folder / "timeline.jsonl").read_text("utf-8")
+        assert "kube.wait_for('configmap/never', 'create', timeout=60)" in steps
 
 
 def test_normal_end_leaves_nothing(project: Project, tmp_path: Path) -> None:

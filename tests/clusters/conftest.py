@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import os
 import secrets
-from typing import TYPE_CHECKING
+import shutil
+import subprocess
+import tarfile
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -12,15 +16,16 @@ from pytest_kube.binaries.releases import DEFAULT_VERSION
 from pytest_kube.binaries.store import Store
 from pytest_kube.kube import Kube
 from pytest_kube.profiles import NodeGroup, Profile
-from pytest_kube.providers import envtest, kwok
+from pytest_kube.providers import envtest, kind, kwok
 from pytest_kube.settings import Settings
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from pytest_kube.cluster import Cluster
 
+IMAGE = f"kindest/node:v{DEFAULT_VERSION}"
 NODES = (
     NodeGroup(count=2),
     NodeGroup(
@@ -67,9 +72,15 @@ def on_kwok(kwok_cluster: Cluster) -> Iterator[Kube]:
 
 def _handle(cluster: Cluster) -> Iterator[Kube]:
     kube = Kube(cluster, f"test-{secrets.token_hex(4)}", timeout=20)
+    # Where real nodes have to be asked, deleting a namespace takes ten seconds.
+    mark = cluster.mark() if "pods" in cluster.capabilities else None
     cluster.create_namespace(kube.namespace)
     yield kube
-    kube.leftovers.clean_up()
+    if mark:
+        cluster.roll_back(mark)
+        cluster.release(mark)
+    else:
+        kube.leftovers.clean_up()
 
 
 @pytest.fixture(scope="session")
@@ -82,3 +93,135 @@ def binaries() -> dict[str, Path]:
 def kubectl() -> Path:
     """The real kubectl, to compare with."""
     return Store(DEFAULT_VERSION).require("kubectl")["kubectl"]
+
+
+# --- kind -----------------------------------------------------------------------
+
+
+def daemon() -> Any:
+    """Return docker's client if it can make the cluster, else skip."""
+    docker = pytest.importorskip("docker", reason="needs the extra 'kind'")
+    try:
+        client = docker.from_env()
+        client.ping()
+    except docker.errors.DockerException as e:
+        pytest.skip(f"no docker daemon answers: {e}")
+    try:
+        client.images.get(IMAGE)
+    except docker.errors.ImageNotFound:
+        client.close()
+        pytest.skip(f"docker has no {IMAGE}; docker pull it")
+    return client
+
+
+@pytest.fixture(scope="session")
+def docker_client() -> Iterator[Any]:
+    client = daemon()
+    yield client
+    client.close()
+
+
+@pytest.fixture(scope="session")
+def loaded_image(docker_client: Any) -> Iterator[str]:
+    """A local image that is in no registry: one file, made here."""
+    data = io.BytesIO()
+    with tarfile.open(fileobj=data, mode="w") as tar:
+        info = tarfile.TarInfo("hello")
+        info.size = 3
+        tar.addfile(info, io.BytesIO(b"hi\n"))
+    name = "pytest-kube.invalid/hello:1"
+    repository, tag = name.split(":")
+    docker_client.api.import_image_from_data(
+        data.getvalue(), repository=repository, tag=tag
+    )
+    yield name
+    docker_client.images.remove(name)
+
+
+TALKATIVE = """
+package main
+
+import (
+	"fmt"
+	"net/http"
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
+)
+
+func main() {
+	if len(os.Args) > 1 {
+		fmt.Println("told:", os.Args[1:])
+		if os.Args[1] == "fail" {
+			fmt.Fprintln(os.Stderr, "it was told to")
+			os.Exit(3)
+		}
+		if os.Args[1] == "sleep" {
+			time.Sleep(time.Hour)
+		}
+		if os.Args[1] == "stubborn" {
+			signal.Ignore(syscall.SIGTERM)
+			time.Sleep(time.Hour)
+		}
+		return
+	}
+	fmt.Println("serving")
+	http.ListenAndServe(":8080", http.HandlerFunc(
+		func(w http.ResponseWriter, r *http.Request) { fmt.Fprint(w, "hello") }))
+}
+"""
+
+
+def _build_image(client: Any, name: str, source: str, folder: Path) -> None:
+    """Build a Go program that stands alone, and an image that has nothing else."""
+    (folder / "main.go").write_text(source)
+    env = {**os.environ, "CGO_ENABLED": "0", "GO111MODULE": "off"}
+    command = ["go", "build", "-o", "server", "main.go"]
+    subprocess.run(command, cwd=folder, env=env, check=True, timeout=100)
+    data = io.BytesIO()
+    with tarfile.open(fileobj=data, mode="w") as tar:
+        tar.add(folder / "server", "server")
+    repository, tag = name.split(":")
+    client.api.import_image_from_data(
+        data.getvalue(),
+        repository=repository,
+        tag=tag,
+        changes=['ENTRYPOINT ["/server"]'],
+    )
+
+
+@pytest.fixture(scope="session")
+def build_image(
+    docker_client: Any, tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[str, str], None]:
+    """Build an image of a name from the source of a Go program."""
+
+    def build(name: str, source: str) -> None:
+        _build_image(docker_client, name, source, tmp_path_factory.mktemp("image"))
+
+    return build
+
+
+@pytest.fixture(scope="session")
+def talkative_image(
+    docker_client: Any, build_image: Callable[[str, str], None]
+) -> Iterator[str | None]:
+    """A program that logs, serves and does what it is told; ``None`` without Go."""
+    if not shutil.which("go"):
+        yield None
+        return
+    name = "pytest-kube.invalid/talkative:1"
+    build_image(name, TALKATIVE)
+    yield name
+    docker_client.images.remove(name)
+
+
+@pytest.fixture(scope="session")
+def kind_cluster(
+    docker_client: Any, loaded_image: str, talkative_image: str | None
+) -> Iterator[Cluster]:
+    images = tuple(image for image in (loaded_image, talkative_image) if image)
+    profile = Profile("kind", "kind", images=images)
+    with kind.create(profile, Settings(profile), print) as cluster:
+        yield cluster

@@ -50,6 +50,13 @@ def deployment(name: str, replicas: int) -> dict[str, Any]:
     }
 
 
+@pytest.fixture(params=["envtest", "kwok", "kind"])
+def cluster(request: pytest.FixtureRequest) -> Cluster:
+    """Each kind of cluster in turn, real nodes included where there is docker."""
+    found: Cluster = request.getfixturevalue(f"{request.param}_cluster")
+    return found
+
+
 def marked(kube: Kube) -> Iterator[Kube]:
     """Lend a handle whose history begins now, as those of the fixtures do."""
     assert kube.cluster.state is not None

@@ -721,6 +721,9 @@ class Still:
     def refreshed(self, _: Sequence[Change]) -> AbstractContextManager[None]:
         return contextlib.nullcontext()
 
+    def follow(self, written: Mapping[str, bytes | None]) -> None:
+        """Nothing runs outside of etcd."""
+
     def author(self, _: Change) -> str | None:
         return None
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import headless
 import pytest
+
+from . import headless
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

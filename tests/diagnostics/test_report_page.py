@@ -14,7 +14,7 @@ from pytest_kube.history import Version
 from pytest_kube.objects import Object
 
 if TYPE_CHECKING:
-    from headless import Browser
+    from .headless import Browser
 
 START = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 ATTACK = (

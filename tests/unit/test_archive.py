@@ -193,7 +193,7 @@ def test_missing_archive_says_what_one_is(tmp_path: Path, name: str) -> None:
     """A folder without one, or nothing at all."""
     assert error(tmp_path / name) == (
         "FILE: there is no archive of a state: a folder of artifacts with a "
-        "state.jsonl.gz, or that file. Tests on kwok and envtest clusters leave one "
+        "state.jsonl.gz, or that file. Tests on kwok, envtest and kind leave one "
         "when they fail"
     )
 

@@ -221,7 +221,7 @@ def test_cluster_without_etcd_says_which_have_a_history() -> None:
 
     assert str(error.value) == (
         "kind cluster, Kubernetes v1.36.3 has no history: its etcd is out of reach. "
-        "Clusters of kwok and envtest have one"
+        "Clusters of kwok, envtest and kind have one"
     )
 
 

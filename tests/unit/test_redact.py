@@ -182,6 +182,15 @@ def test_value_that_is_cut_is_masked() -> None:
     assert knowing(value).text(f"a: {value[:20]}-") == f"a: {value[:20]}-"
 
 
+def test_value_whose_middle_is_left_out_is_masked() -> None:
+    """As pytest shortens what it shows of an assertion."""
+    redactor = knowing("correct horse")
+
+    shown = redactor.text("{'p': ...dCBob3JzZQ=='} 'Y29ycmVjdC...JzZQ==' Waiting...")
+
+    assert shown == "{'p': ...VVVVVVVVVV=='} 'VVVVVVVVVV...JzZQ==' Waiting..."
+
+
 def test_lines_and_leaves_of_a_value_are_masked() -> None:
     """A key is indented line by line; a password stands in a file of settings."""
     redactor = knowing(

@@ -56,7 +56,8 @@ def message_of(folder: Path, text: str) -> str:
     with pytest.raises(SettingsError) as caught:
         profiles.find("big", path.parent)
 
-    return str(caught.value).replace(str(path), "big.yaml")
+    text = str(caught.value).replace(str(path), "big.yaml")
+    return text.replace(str(path.parent), "CLUSTERS")
 
 
 # --- profiles -----------------------------------------------------------------
@@ -74,6 +75,7 @@ extraArgs:
   kube-apiserver: {v: 4}
 image: kindest/node:v1.36.3
 images: [controller:dev, sidecar:dev]
+workers: 2
 context: staging
 kubeconfig: kube/config
 """
@@ -90,6 +92,7 @@ kubeconfig: kube/config
         extra_args={"kube-apiserver": {"v": "4"}},
         image="kindest/node:v1.36.3",
         images=("controller:dev", "sidecar:dev"),
+        workers=2,
         context="staging",
         kubeconfig="kube/config",
     )
@@ -139,7 +142,7 @@ def test_profile_named_like_a_provider_needs_no_provider_line(tmp_path: Path) ->
             (
                 "big.yaml:2: unknown key 'node' in the profile; did you mean 'nodes'? "
                 "Known keys: provider, version, nodes, featureGates, runtimeConfig, "
-                "extraArgs, image, images, context, kubeconfig"
+                "extraArgs, image, images, workers, config, context, kubeconfig"
             ),
         ),
         (
@@ -154,7 +157,7 @@ def test_profile_named_like_a_provider_needs_no_provider_line(tmp_path: Path) ->
             (
                 "big.yaml:1: unknown key 'zzz' in the profile. Known keys: provider, "
                 "version, nodes, featureGates, runtimeConfig, extraArgs, image, images, "
-                "context, kubeconfig"
+                "workers, config, context, kubeconfig"
             ),
         ),
         (
@@ -224,6 +227,10 @@ def test_profile_named_like_a_provider_needs_no_provider_line(tmp_path: Path) ->
         (
             "extraArgs:\n  etcd:\n    v: {}\n",
             "big.yaml:3: extraArgs.etcd.v: expected text, got a mapping",
+        ),
+        (
+            "config: kind.yml\n",
+            "big.yaml:1: config: there is no file CLUSTERS/kind.yml",
         ),
         ("images: one\n", "big.yaml:1: images: expected a list, got 'one'"),
         ("images:\n- a\n- {}\n", "big.yaml:3: images[1]: expected text, got a mapping"),

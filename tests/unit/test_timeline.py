@@ -146,8 +146,8 @@ def test_webhook_is_told_with_what_it_changed() -> None:
     (entry,) = merged([], [request(1, "create", 201, webhooks=(call,))], [], [])
 
     assert str(entry) == (
-        "13:00:01.000 changed the object: create widgets team/w of controller-1 "
-        "(default.widgets)"
+        "13:00:01.000 changed the object (add /spec/size): create widgets team/w of "
+        "controller-1 (default.widgets)"
     )
     assert entry.details == ("add /spec/size",)
 

@@ -8,8 +8,8 @@ with an object of the same name disturb each other, and one that fails leaves it
 objects to all that come after it. So do the ClusterRoles that are needed to test
 permissions.
 
-**How.** On kwok and envtest the whole cluster is rolled back after each test, objects
-without a namespace included: give them the names that you like. `as_user` and
+**How.** On kwok, envtest and kind the whole cluster is rolled back after each test,
+objects without a namespace included: give them the names that you like. `as_user` and
 `as_service_account` give the same handle with somebody else's permissions.
 """
 

@@ -207,7 +207,8 @@ class WatchesCheck:
         if surroundings.audit is None:
             raise ControllerError(
                 "ready='watches' needs the API server's audit log, which clusters of "
-                "kwok and envtest have; elsewhere use log:REGEX, http://… or lease:NAME"
+                "kwok, envtest and kind have; elsewhere use log:REGEX, http://… or "
+                "lease:NAME"
             )
         self._follower = _follower(surroundings, surroundings.audit)
         self._listed: set[tuple[str, str]] = set()

@@ -519,7 +519,7 @@ class Controller:
         if self._audit is None:
             raise ClusterError(
                 f"what controller {self.name} asked of the API server is not known: "
-                "the cluster has no audit log; those of kwok and envtest have one"
+                "the cluster has no audit log; those of kwok, envtest and kind do"
             )
         return self._audit
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -17,6 +17,28 @@ SERVED = ("feature-gates", "runtime-config")
 
 NODE_ADDRESS = "pytest-kube-replay"
 """The type of the one address of a node at which a server with a kubelet asks it."""
+
+
+def recorded(*, policy: PurePath, audit: PurePath) -> Mapping[str, str]:
+    """Return what rollback and history need of a server, whoever starts it.
+
+    Args:
+        policy: The audit policy, where the server finds it.
+        audit: The audit log; rotated files come to stand beside it.
+    """
+    return {
+        # Every stored object is plain JSON, readable without Kubernetes' protobufs.
+        "storage-media-type": "application/json",
+        # Old history goes when no mark needs it: state/rollback.py.
+        "etcd-compaction-interval": "0",
+        "audit-policy-file": str(policy),
+        "audit-log-path": str(audit),
+        # Costs no more than batches do; no line is lost, and none is late.
+        "audit-log-mode": "blocking",
+        # At most 200 MB, however long the session.
+        "audit-log-maxsize": "50",
+        "audit-log-maxbackup": "3",
+    }
 
 
 def flags(
@@ -40,10 +62,6 @@ def flags(
         "etcd-cafile": str(pki / "ca.crt"),
         "etcd-certfile": str(pki / "etcd-client.crt"),
         "etcd-keyfile": str(pki / "etcd-client.key"),
-        # Every stored object is plain JSON, readable without Kubernetes' protobufs.
-        "storage-media-type": "application/json",
-        # Old history goes when no mark needs it: state/rollback.py.
-        "etcd-compaction-interval": "0",
         "bind-address": "127.0.0.1",
         "advertise-address": "127.0.0.1",
         "secure-port": str(port),
@@ -58,13 +76,7 @@ def flags(
         "service-account-issuer": "https://kubernetes.default.svc.cluster.local",
         "service-account-key-file": str(pki / "service-accounts.pub"),
         "service-account-signing-key-file": str(pki / "service-accounts.key"),
-        "audit-policy-file": str(AUDIT_POLICY),
-        "audit-log-path": str(audit),
-        # Costs no more than batches do; no line is lost, and none is late.
-        "audit-log-mode": "blocking",
-        # At most 200 MB, however long the session.
-        "audit-log-maxsize": "50",
-        "audit-log-maxbackup": "3",
+        **recorded(policy=AUDIT_POLICY, audit=audit),
         **disabled,
     }
 

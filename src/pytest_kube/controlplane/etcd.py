@@ -8,6 +8,18 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
+TUNING = {
+    # Nobody needs the data after a power cut.
+    "unsafe-no-fsync": "true",
+    # A single member elects itself: in 40 ms instead of 600.
+    "heartbeat-interval": "10",
+    "election-timeout": "50",
+    "quota-backend-bytes": str(8 * 1024**3),
+    "max-request-bytes": str(64 * 1024**2),
+    "max-txn-ops": "100000",
+}
+"""What rollback needs of an etcd, and what makes one fast; whoever starts it."""
+
 
 def flags(*, data: Path, pki: Path, port: int, peer_port: int) -> Mapping[str, str]:
     """Return the flags, tuned for a single member whose data need not last."""
@@ -28,13 +40,6 @@ def flags(*, data: Path, pki: Path, port: int, peer_port: int) -> Mapping[str, s
         "peer-key-file": str(pki / "etcd.key"),
         "peer-trusted-ca-file": str(pki / "ca.crt"),
         "peer-client-cert-auth": "true",
-        # Nobody needs the data after a power cut.
-        "unsafe-no-fsync": "true",
-        # A single member elects itself: in 40 ms instead of 600.
-        "heartbeat-interval": "10",
-        "election-timeout": "50",
-        "quota-backend-bytes": str(8 * 1024**3),
-        "max-request-bytes": str(64 * 1024**2),
-        "max-txn-ops": "100000",
         "log-level": "warn",
+        **TUNING,
     }

@@ -457,6 +457,9 @@ class Plane:
             port = _flag(self.processes[name], "secure-port")
             self._await(name, self._healthz(int(port)))
 
+    def follow(self, written: Mapping[str, bytes | None]) -> None:
+        """Wait for nothing: simulated pods are what etcd says."""
+
 
 def _flag(process: Process, name: str) -> str:
     prefix = f"--{name}="

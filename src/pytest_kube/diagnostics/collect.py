@@ -43,10 +43,10 @@ def collect(
         lines = [found.redactor.text(line) for line in explained]
         if folder is None:
             return section.fit(lines, found.problems, [])
-        files = Folder(folder, kube, found, test, outcome)
+        files = Folder(folder, kube, found, test, outcome, failure)
         ends = _written(files, shown)
         text = section.fit(lines, found.problems, ends)
-        files.summarize(text, failure)
+        files.summarize(text)
     except Exception as e:  # noqa: BLE001  # a failure must not become another error
         return f"diagnostics could not be collected: {type(e).__name__}: {e}"
     return text

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from pytest_kube.client import Client
+    from pytest_kube.diagnostics.pod_logs import ContainerLog
     from pytest_kube.diagnostics.timeline import Line
     from pytest_kube.history import Version
     from pytest_kube.state.archive import Stored
@@ -77,6 +78,7 @@ def write(
     versions: Iterable[Version],
     lines: Iterable[Line] = (),
     *,
+    pod_logs: Iterable[ContainerLog] = (),
     namespace: str = "default",
     redactor: Redactor | None = None,
     deadline: float = math.inf,
@@ -90,6 +92,7 @@ def write(
         versions: Every change since, in order.
         lines: What controllers wrote: their logs. Each is dressed as a pod, as
             crust-gather dresses the logs of hosts.
+        pod_logs: What the containers of pods wrote.
         namespace: Where these pods are.
         redactor: What must not be in it; by default the values of Secrets in them.
         deadline: When to give up, on the clock of ``time.monotonic``.
@@ -118,6 +121,8 @@ def write(
         for version in changes:
             objects.change(version)
         _write_logs(objects, lines, namespace)
+        for log in pod_logs:
+            objects.write_container_log(log)
         objects.finish()
         files.write("version.yaml", _document(client.request("GET", "/version")))
         for root, answer in answers.items():
@@ -247,6 +252,13 @@ class _Objects:
         name = pod["spec"]["containers"][0]["name"]
         log = f"{_path(*_key(shown))}/{name}/current.log"
         self._files.write(log, self._redactor.text(text))
+
+    def write_container_log(self, log: ContainerLog) -> None:
+        """Write what a container has said, each line with its time."""
+        namespace, _, name = log.pod.partition("/")
+        life = "previous" if log.previous else "current"
+        path = f"{_path('v1', 'Pod', namespace, name)}/{_legal(log.container)}"
+        self._files.write(f"{path}/{life}.log", self._redactor.text(log.text))
 
 
 def _write_logs(objects: _Objects, lines: Iterable[Line], namespace: str) -> None:

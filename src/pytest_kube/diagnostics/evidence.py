@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from pytest_kube import requests_log
-from pytest_kube.diagnostics import timeline
+from pytest_kube.diagnostics import timeline, watched
 from pytest_kube.diagnostics.bounded import Budget, reason
+from pytest_kube.diagnostics.pod_logs import ContainerLog, pod_logs
 from pytest_kube.diagnostics.timeline import Entry, Line
 from pytest_kube.errors import ClusterError, KubeError
 from pytest_kube.history import Selection, changes
@@ -16,6 +19,7 @@ from pytest_kube.redact import Redactor
 from pytest_kube.reports import at
 from pytest_kube.state import archive_file
 from pytest_kube.state.archive import Stored
+from pytest_kube.state.etcd import Change
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -25,7 +29,6 @@ if TYPE_CHECKING:
     from pytest_kube.history import Version
     from pytest_kube.kube import Kube
     from pytest_kube.requests_log import Request
-    from pytest_kube.state.etcd import Change
     from pytest_kube.steps import Step
 
 TIME_LIMIT = 20.0
@@ -62,6 +65,7 @@ class Evidence:
         lines: What controllers wrote.
         steps: What the test did.
         logs: What the components wrote during the test.
+        pod_logs: What the containers of its pods wrote, where they really run.
         entries: All that, in order of time.
         has_history: Whether the changes are known.
         redactor: Has taken the secrets out of all that, but for what is as it was
@@ -78,6 +82,7 @@ class Evidence:
     lines: list[Line] = field(default_factory=list)
     steps: list[Step] = field(default_factory=list)
     logs: dict[str, str] = field(default_factory=dict)
+    pod_logs: list[ContainerLog] = field(default_factory=list)
     entries: list[Entry] = field(default_factory=list)
     has_history: bool = False
     redactor: Redactor = field(default_factory=Redactor)
@@ -111,9 +116,13 @@ def gather(kube: Kube, secrets: Iterable[str]) -> Evidence:
     # It may go on in its thread, if it took too long.
     evidence.objects, evidence.events = list(found.objects), list(found.events)
     budget.problems += list(found.problems)
+    if "pods" in kube.cluster.capabilities:
+        attempt("logs of pods", lambda: _read_pod_logs(kube, evidence))
     evidence.steps = kube.steps.all()
     attempt("what controllers wrote", lambda: _listen(kube, evidence))
     attempt("what has changed", lambda: _look_back(kube, evidence))
+    if kube.first_version:
+        attempt("what has changed", lambda: _recall(kube, evidence))
     attempt("the audit log", lambda: _read_audit(kube, evidence))
     attempt("component logs", lambda: _read_logs(kube, evidence))
     _hide(evidence, secrets)
@@ -220,6 +229,27 @@ def _look_back(kube: Kube, evidence: Evidence) -> None:
         if (value := archive_file.value_of(entry.value)) is not None
     ]
     evidence.has_history = True
+    if not evidence.objects:  # the API server does not tell any more
+        newest = {stored.key: stored.value for stored in evidence.baseline}
+        for change, version in evidence.changes:
+            newest[change.key] = version.object
+        evidence.objects = [
+            obj
+            for obj in newest.values()
+            if obj and at(obj, "metadata", "namespace") == kube.namespace
+        ][:OBJECT_LIMIT]
+
+
+def _recall(kube: Kube, evidence: Evidence) -> None:
+    """Ask the API server for what it remembers, where etcd is out of reach."""
+    client = kube.cluster.client
+    resources = [r for r in client.resources() if _is_collected(r)]
+    found = watched.recalled(client, resources, kube.namespace, kube.first_version)
+    evidence.changes = [
+        (Change(version.revision, "", None, None), version)
+        for version in found.versions
+    ]
+    evidence.budget.problems += found.missed
 
 
 def _read_audit(kube: Kube, evidence: Evidence) -> None:
@@ -239,7 +269,16 @@ def _read_audit(kube: Kube, evidence: Evidence) -> None:
 
 def _read_logs(kube: Kube, evidence: Evidence) -> None:
     for name, path in kube.cluster.logs.items():
-        evidence.logs[name] = _since(path, kube.log_sizes.get(name, 0))
+        size = kube.log_sizes.get(name)
+        text = _since(path, size or 0)
+        evidence.logs[name] = text if size is not None else _later(text, kube.started)
+
+
+def _read_pod_logs(kube: Kube, evidence: Evidence) -> None:
+    pods = [obj for obj in evidence.objects if obj.get("kind") == "Pod"]
+    deadline = time.monotonic() + SOURCE_LIMIT - _PAUSE
+    for log in pod_logs(kube.cluster.client, pods, deadline=deadline):
+        evidence.pod_logs.append(log)
 
 
 def _since(path: Path, start: int) -> str:
@@ -280,9 +319,20 @@ def _hide(evidence: Evidence, values: Iterable[str]) -> None:
     evidence.requests = [replace(r, message=text(r.message)) for r in evidence.requests]
     evidence.lines = [each._replace(text=text(each.text)) for each in evidence.lines]
     evidence.logs = {name: text(log) for name, log in evidence.logs.items()}
+    evidence.pod_logs = [log._replace(text=text(log.text)) for log in evidence.pod_logs]
     for step in evidence.steps:
         step.text, step.error = text(step.text), text(step.error)
     evidence.budget.problems[:] = map(text, evidence.problems)
+
+
+def _later(text: str, moment: datetime) -> str:
+    """Return a log from the first line that begins with a time from then on."""
+    lines = text.splitlines(keepends=True)
+    for number, line in enumerate(lines):
+        with contextlib.suppress(ValueError, IndexError):
+            if datetime.fromisoformat(line.split()[0]) >= moment:
+                return "".join(lines[number:])
+    return text
 
 
 def _put_in_order(evidence: Evidence) -> None:

@@ -32,6 +32,7 @@ TIMELINE = "timeline.jsonl"
 AUDIT = "audit.jsonl"
 ENVIRONMENT = "environment.json"
 LOGS = "logs"
+PODS = "pods"
 
 FILES = {
     report.NAME: "timeline, objects with all their versions, requests, logs: a page",
@@ -39,6 +40,7 @@ FILES = {
     OBJECTS: "the objects of the test as they were in the end",
     EVENTS: "the Events of its namespace",
     LOGS: "what controllers and components wrote while it ran",
+    PODS: "what the containers of its pods wrote, before a restart, too",
     AUDIT: "what was asked of the API server while it ran",
     ENVIRONMENT: "versions, and how the tests were run",
     archive_file.NAME: "the state at every moment, for pytest-kube replay",
@@ -66,6 +68,7 @@ class Folder:
         evidence: What is known of the test.
         test: The node id of the test.
         outcome: How it ended, in a word.
+        failure: The text of its failure.
         written: The names of what is there.
     """
 
@@ -74,6 +77,7 @@ class Folder:
     evidence: Evidence
     test: str
     outcome: str
+    failure: str = ""
     written: set[str] = field(default_factory=set)
 
     def write(self) -> None:
@@ -84,7 +88,7 @@ class Folder:
         """
         if self.path.exists():
             shutil.rmtree(self.path)
-        (self.path / LOGS).mkdir(parents=True)
+        self.path.mkdir(parents=True)
         found = self.evidence
         happened = [events.line(event) for event in events.in_order(found.events)]
         about, logs = self._environment(), self._logs()
@@ -93,23 +97,21 @@ class Folder:
         self._text(TIMELINE, lambda: _lines(e.as_json() for e in found.entries))
         for name, text in logs.items():
             self._text(f"{LOGS}/{name}.log", lambda text=text: text)  # type: ignore[misc]
+        for log in found.pod_logs:
+            self._text(f"{PODS}/{log.pod}/{log.name}.log", lambda log=log: log.text)  # type: ignore[misc]
         if found.audit:
             self._text(AUDIT, lambda: _lines(map(self._audited, found.audit)))
         self._text(ENVIRONMENT, lambda: json.dumps(about, indent=1) + "\n")
         self._attempt(report.NAME, lambda path: self._report(path, about, logs))
         if found.has_history:
             self._attempt(archive_file.NAME, self._archive)
+        if found.changes or found.has_history:
             self._attempt(crust_gather.NAME, self._record)
 
-    def summarize(self, section: str, failure: str) -> None:
-        """Write the page that one reads first.
-
-        Args:
-            section: The section of the report.
-            failure: The text of the failure.
-        """
+    def summarize(self, section: str) -> None:
+        """Write the page that one reads first: the section, and what else there is."""
         there = [f"- [{n}]({n}): {what}" for n, what in FILES.items() if self._has(n)]
-        text = "\n".join(failure.splitlines()[-_FAILURE_LINES:])
+        text = "\n".join(self.failure.splitlines()[-_FAILURE_LINES:])
         parts = [
             f"# {self.outcome}: {code(self.test)}",
             fenced(plain(section)),
@@ -140,6 +142,7 @@ class Folder:
 
     def _text(self, name: str, text: Callable[[], str]) -> None:
         def put(path: Path) -> None:
+            path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(text().encode("utf-8", "replace"))
 
         self._attempt(name, put)
@@ -151,7 +154,8 @@ class Folder:
         for i, controller in enumerate(self.kube.controllers, 1):
             text = "\n".join([controller.output, *controller.errors, ""])
             found[f"controller-{i}"] = self.evidence.redactor.text(text)
-        return found | self.evidence.logs
+        pods = {f"{log.pod} {log.name}": log.text for log in self.evidence.pod_logs}
+        return found | self.evidence.logs | pods
 
     def _audited(self, raw: bytes) -> str:
         event = json.loads(raw)
@@ -190,6 +194,7 @@ class Folder:
             entries=self.evidence.entries,
             versions=self.evidence.versions,
             logs=logs,
+            failure=self.failure,
             redactor=self.evidence.redactor,
         )
 
@@ -237,6 +242,7 @@ class Folder:
             crust_gather.first(self.evidence.baseline, self.kube.namespace),
             self.evidence.versions,
             self.evidence.lines,
+            pod_logs=self.evidence.pod_logs,
             namespace=self.kube.namespace,
             deadline=time.monotonic() + FILE_LIMIT,
             redactor=self.evidence.redactor,

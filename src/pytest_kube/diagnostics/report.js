@@ -173,6 +173,7 @@ function objectsPage() {
 }
 
 async function objectPage(ref) {
+  let turn = filling;
   const same = objects.filter((object) => object.ref === ref);
   page.replaceChildren(
     el("h2", {}, ref),
@@ -181,6 +182,7 @@ async function objectPage(ref) {
       : "Of this object there are no versions here: it did not change, or had no room in this file."));
   for (const object of same) {
     const versions = await versionsOf(object);
+    if (turn !== filling) return; // another page is shown by now
     const texts = new Map(entries.filter((e) => e.about === ref && e.revision).map((e) => [e.revision, e.text]));
     const few = versions.length <= 20;
     const list = el("div", { class: "versions" });
@@ -200,6 +202,7 @@ async function objectPage(ref) {
       details.open = few;
       return details;
     });
+    turn = filling;
   }
 }
 

@@ -18,6 +18,7 @@ from pathlib import Path
 from string import Template
 from typing import TYPE_CHECKING, Any
 
+from pytest_kube.diagnostics.ci import plain
 from pytest_kube.objects import Object
 from pytest_kube.redact import Redactor
 
@@ -33,6 +34,9 @@ NAME = "report.html"
 ENTRIES_LIMIT = 4_500_000
 OBJECTS_LIMIT = 4_000_000
 LOGS_LIMIT = 1_000_000
+
+FAILURE_LIMIT = 100_000
+"""Characters of the failure, at most; its end tells more."""
 
 LONGEST = 2000
 """Characters of a text that are shown."""
@@ -54,6 +58,7 @@ def write(
     entries: Sequence[Entry],
     versions: Iterable[Version],
     logs: Mapping[str, str],
+    failure: str = "",
     redactor: Redactor | None = None,
 ) -> None:
     """Write the report of a test.
@@ -69,6 +74,7 @@ def write(
         entries: What happened, in order of time.
         versions: The changes of objects; of those that entries tell of, all are shown.
         logs: What controllers and the control plane wrote.
+        failure: The text of its failure.
         redactor: What must not be in it; by default the values of Secrets.
     """
     redactor = redactor or Redactor()
@@ -98,6 +104,7 @@ def write(
         style=style,
         script=script,
         data=data,
+        failure=_failure(hide(failure)),
         test=_html(hide(test)),
         outcome=_html(outcome),
         about="\n".join(
@@ -234,6 +241,14 @@ def _joined(**members: str) -> str:
 def _html(text: str) -> str:
     escaped = html.escape(text[:LONGEST])
     return escaped.encode("ascii", "xmlcharrefreplace").decode("ascii")
+
+
+def _failure(text: str) -> str:
+    if not text:
+        return ""
+    shown = html.escape(plain(text)[-FAILURE_LIMIT:])
+    shown = shown.encode("ascii", "xmlcharrefreplace").decode("ascii")
+    return f"<details><summary>Failure</summary><pre>{shown}</pre></details>"
 
 
 def _part(name: str) -> str:

@@ -164,7 +164,9 @@ def _webhooks(requests: Iterable[Request]) -> Iterator[Entry]:
     for r in requests:
         for call in r.webhooks:
             about = "/".join(part for part in (r.namespace, r.name) if part)
-            text = f"{call.effect}: {r.verb} {r.resource} {about} of {r.user}".rstrip()
+            changed = f" ({', '.join(call.patch)})" if call.patch else ""
+            asked = f"{r.verb} {r.resource} {about} of {r.user}"
+            text = f"{call.effect}{changed}: {asked}"
             yield Entry(r.time, "webhook", call.name, "", text, call.patch)
 
 

@@ -6,6 +6,7 @@ import contextlib
 import os
 import re
 import socket
+import ssl
 import time
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from textwrap import indent
@@ -16,13 +17,17 @@ from pytest_kube.binaries.releases import resolve_version
 from pytest_kube.binaries.store import Store
 from pytest_kube.client import Client
 from pytest_kube.cluster import Cluster
-from pytest_kube.controlplane import certs
+from pytest_kube.controlplane import apiserver, certs
+from pytest_kube.controlplane.plane import ADMIN, MASTERS
 from pytest_kube.errors import (
     ClusterError,
     ComponentNotReadyError,
     SettingsError,
     hide_frames,
 )
+from pytest_kube.providers import kind_config, kind_nodes
+from pytest_kube.state.etcd import Etcd
+from pytest_kube.state.rollback import State
 from pytest_kube.system.processes import Guardian
 
 if TYPE_CHECKING:
@@ -42,6 +47,7 @@ READY_TIMEOUT = 180.0
 """Seconds until nodes are Ready and a pod could start, after the creation."""
 
 DELETE_TIMEOUT = 60.0
+CAPABILITIES = frozenset({"nodes", "pods", "controllers", "rollback", "history"})
 
 
 @contextlib.contextmanager
@@ -81,28 +87,39 @@ def create(
             str(path),
         ]
         guardian.at_end(argv, timeout=DELETE_TIMEOUT)
-        report(f"creating kind cluster {name} with node image {node_image}")
+        pulled = "" if _has(docker, node_image) else ", which has to be pulled first"
+        report(f"creating kind cluster {name} with node image {node_image}{pulled}")
+        shared = guardian.directory / "node"
+        config = kind_config.write(profile, shared)
         argv = [str(kind), "create", "cluster", "--name", name, "--image", node_image]
-        _create(guardian, [*argv, "--kubeconfig", str(path)])
-        nodes = docker.containers.list(
-            filters={"label": f"io.x-k8s.kind.cluster={name}"}
-        )
+        argv += ["--config", str(config), "--kubeconfig", str(path)]
+        _create(guardian, argv)
+        nodes = _nodes(docker, name)
         for reference, image in zip(profile.images, images, strict=True):
             report(f"loading image {reference} into {len(nodes)} node(s)")
             for node in nodes:
                 _load(docker, node, reference, image)
-        client = Client.from_kubeconfig(path)
+        first = Client.from_kubeconfig(path)
+        identity = _identities(guardian.directory, nodes[0], first)
+        # As on our own planes, what a test does is told from what kubeadm did.
+        client = Client.from_kubeconfig(identity(ADMIN, MASTERS))
         report("waiting for the nodes to be ready")
         _await_usable(client)
+        etcd = _etcd(guardian.directory / "etcd-pki", nodes[0])
+        audit = shared / kind_config.AUDIT_LOG
         yield Cluster(
             provider="kind",
             version=client.version(),
             client=client,
             guardian=guardian,
-            capabilities=frozenset({"nodes", "pods", "controllers"}),
+            capabilities=CAPABILITIES,
             kubectl=lambda: store.require("kubectl")["kubectl"],
-            identity=_identities(guardian.directory, nodes[0], client),
-            logs=_NodeLogs(guardian.directory, nodes),
+            identity=identity,
+            logs=kind_nodes.Logs(guardian.directory, nodes),
+            state=State(etcd, kind_nodes.Components(nodes, etcd, audit)),
+            audit=audit,
+            flags=apiserver.served(profile),
+            check=lambda: kind_nodes.check(nodes),
         )
 
 
@@ -119,6 +136,13 @@ def _docker() -> Any:
         client.ping()
     except (docker.errors.DockerException, OSError) as e:
         where = os.environ.get("DOCKER_HOST") or "its default socket"
+        if "Permission denied" in str(e):
+            raise ClusterError(
+                f"--kube=kind needs a docker daemon, and this user may not use {where}:"
+                f" {e}\n  Add the user to the group of the socket, usually docker, and "
+                "log in again; or point DOCKER_HOST at a daemon of the user's own, "
+                "rootless.\n  --kube=kwok and --kube=envtest work without docker"
+            ) from e
         raise ClusterError(
             f"--kube=kind needs a docker daemon, and none answers at {where}: {e}\n"
             "  Start it, or point DOCKER_HOST at one; 'docker info' tells the same."
@@ -140,11 +164,34 @@ def _create(guardian: Guardian, argv: Sequence[str]) -> None:
 def _failed(process: Process, how: str) -> ClusterError:
     lines = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", process.log_tail(lines=25))
     text = indent(lines, "    ")
+    why = ""
+    if "already exist for a cluster with the name" in text:
+        why = "A cluster of that name is there already; kind delete cluster removes it"
+    elif "failed to pull image" in text or "Unable to find image" in text:
+        why = (
+            "The node image is not there and could not be pulled: docker load or "
+            "docker pull it first, give another one as 'image' in the profile, or "
+            "another --kube-version"
+        )
+    elif "Multi-User System" in text:
+        why = (
+            "The node did not start: often the limits of inotify are too low; see "
+            "sysctl fs.inotify.max_user_instances, which kind wants at 512"
+        )
     return ClusterError(
-        f"kind create cluster {how}. A node image that is not there is pulled: give "
-        "another one as 'image' in the profile, or --kube-version.\n"
+        f"kind create cluster {how}.{why and f' {why}.'}\n"
         f"  {' '.join(process.argv)}\n  Its last lines:\n{text}"
     )
+
+
+def _has(client: Any, reference: str) -> bool:
+    from docker.errors import ImageNotFound
+
+    try:
+        client.images.get(reference)
+    except ImageNotFound:
+        return False
+    return True
 
 
 def _image(client: Any, reference: str) -> Any:
@@ -225,24 +272,43 @@ def _missing(client: Client) -> str:
     return "" if nodes else "there is no node"
 
 
+def _nodes(docker: Any, cluster: str) -> list[Any]:
+    """Return the containers of the nodes, that of the control plane first."""
+    label = "io.x-k8s.kind."
+    nodes = docker.containers.list(filters={"label": f"{label}cluster={cluster}"})
+    role = f"{label}role"
+    roles = {"control-plane", "worker"}  # a load balancer is no node
+    found = [node for node in nodes if node.labels.get(role) in roles]
+    return sorted(found, key=lambda node: (node.labels[role], node.name))
+
+
+def _etcd(folder: Path, node: Any) -> Etcd:
+    """Open the node's etcd, which is published on the loopback interface."""
+    pki = "/etc/kubernetes/pki/etcd"
+    folder.mkdir(mode=0o700)
+    for name in ("healthcheck-client.crt", "healthcheck-client.key"):
+        (folder / name).write_bytes(kind_nodes.run(node, "cat", f"{pki}/{name}"))
+    authority = kind_nodes.run(node, "cat", f"{pki}/ca.crt").decode()
+    tls = ssl.create_default_context(cadata=authority)
+    pair = folder / "healthcheck-client.crt"
+    tls.load_cert_chain(pair, pair.with_suffix(".key"))
+    (published,) = node.ports[f"{kind_config.ETCD_PORT}/tcp"]
+    etcd = Etcd(f"https://127.0.0.1:{published['HostPort']}", tls)
+    etcd.check_health(timeout=READY_TIMEOUT)
+    return etcd
+
+
 def _identities(
     folder: Path, node: Any, client: Client
 ) -> Callable[[str, Sequence[str]], Path]:
     """Sign identities with the cluster's own authority, which the node keeps."""
-
-    def read(path: str) -> bytes:
-        code, output = node.exec_run(["cat", path])
-        if code != 0:
-            raise ClusterError(
-                f"{node.name}: {path}: {output.decode(errors='replace')}"
-            )
-        return bytes(output)
+    pki = "/etc/kubernetes/pki/ca"
+    certificate, key = (
+        kind_nodes.run(node, "cat", f"{pki}.{end}") for end in ("crt", "key")
+    )
+    authority = certs.Authority(kubeconfig.KeyPair(certificate, key))
 
     def identity(user: str, groups: Sequence[str] = ()) -> Path:
-        pki = "/etc/kubernetes/pki/ca"
-        authority = certs.Authority(
-            kubeconfig.KeyPair(read(f"{pki}.crt"), read(f"{pki}.key"))
-        )
         return kubeconfig.write(
             folder / "kubeconfigs" / f"{user.replace(':', '-')}.json",
             server=client.server,
@@ -252,25 +318,3 @@ def _identities(
         )
 
     return identity
-
-
-class _NodeLogs(dict[str, "Path"]):
-    """Node name to log file, fetched from the nodes when asked for."""
-
-    def __init__(self, folder: Path, nodes: Sequence[Any]) -> None:
-        super().__init__()
-        self._folder = folder / "node-logs"
-        self._nodes = nodes
-
-    def items(self) -> Any:
-        self._fetch()
-        return super().items()
-
-    def _fetch(self) -> None:
-        self._folder.mkdir(exist_ok=True)
-        script = ["sh", "-c", "tail -n 300 /var/log/containers/kube-*.log; true"]
-        for node in self._nodes:
-            path = self._folder / f"{node.name}.log"
-            _, output = node.exec_run(script)
-            path.write_bytes(output)
-            self[node.name] = path

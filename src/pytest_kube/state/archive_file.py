@@ -150,7 +150,7 @@ def read(path: Path) -> Archive:
     if not file.is_file():
         raise ArchiveError(
             f"{path}: there is no archive of a state: a folder of artifacts with a "
-            f"{NAME}, or that file. Tests on kwok and envtest clusters leave one when "
+            f"{NAME}, or that file. Tests on kwok, envtest and kind leave one when "
             "they fail"
         )
     try:

@@ -7,6 +7,25 @@ from typing import Any
 
 PREFIX = "/registry/"
 
+_SYSTEM = (
+    "coredns",
+    "etcd-",
+    "kindnet",
+    "kube-apiserver-",
+    "kube-controller-manager-",
+    "kube-dns",
+    "kube-proxy",
+    "kube-scheduler-",
+)
+_RUN_BY = (
+    "daemonsets",
+    "deployments",
+    "endpointslices",
+    "pods",
+    "replicasets",
+    "services/endpoints",
+)
+
 NOT_STATE = (
     # The API server's own, renewed every few seconds; it ends without them.
     "/registry/leases/kube-system/apiserver-",
@@ -15,6 +34,11 @@ NOT_STATE = (
     # Held by the components of a cluster of several control planes (kind).
     "/registry/leases/kube-system/kube-controller-manager",
     "/registry/leases/kube-system/kube-scheduler",
+    "/registry/leases/local-path-storage/",
+    # What kubeadm and kind run in the cluster. It gets ready while the first tests
+    # run, and is no test's.
+    *(f"/registry/{place}/kube-system/{name}" for place in _RUN_BY for name in _SYSTEM),
+    *(f"/registry/{place}/local-path-storage/" for place in _RUN_BY),
 )
 """Keys that no rollback touches: they belong to processes, which go on."""
 
@@ -56,6 +80,7 @@ MANAGERS = {
     "kube-apiserver",
     "kube-controller-manager",
     "kube-scheduler",
+    "kubelet",
     "kwok",
 }
 """What managedFields call the components, who write by themselves."""
@@ -67,6 +92,14 @@ COMPONENTS = {
     "system:kube-scheduler",
 }
 """What they are called as users."""
+
+_ROLES = ("system:node:", "system:serviceaccount:kube-system:")
+"""How the users start that a kubelet is, and each controller of the manager (kind)."""
+
+
+def is_component(user: str | None) -> bool:
+    """Say whether a user is a component of the control plane, or a kubelet."""
+    return user in COMPONENTS or (user or "").startswith(_ROLES)
 
 
 def alike(key: str, one: bytes | None, other: bytes) -> bool:

@@ -104,6 +104,16 @@ class Components(Protocol):
     def author(self, change: Change) -> str | None:
         """Return the user who made a change, where that is known."""
 
+    def follow(self, written: Mapping[str, bytes | None]) -> None:
+        """Wait until what runs outside of etcd is gone when its object is.
+
+        Args:
+            written: What a rollback has just written.
+
+        Raises:
+            ClusterError: It did not go.
+        """
+
 
 class State:
     """What the etcd of a cluster stores, with marks, rollback and compaction.
@@ -212,6 +222,9 @@ class State:
                     written |= values
                     quiet_since = time.monotonic()
                     quiet = max(quiet, (quiet_since - began) * QUIET_SHARE)
+                    if self._components:
+                        self._components.follow(values)
+                        quiet_since = time.monotonic()
                     deadline = deadline or quiet_since + SETTLE_TIMEOUT
             # Others may write what is no state all the time: leases, for example.
             if not values and (not rounds or time.monotonic() - quiet_since >= quiet):
@@ -308,7 +321,7 @@ class State:
         progress = {
             key
             for key, users in authors.items()
-            if users <= keys.COMPONENTS
+            if all(map(keys.is_component, users))
             and owners[key] in existing
             and (owners[key] or fought[key] >= ROUNDS)
         }
