@@ -67,6 +67,7 @@ class Cluster:
         single_apiserver: Whether a new CRD needs to reach one API server only.
         state: What its etcd stores; ``None`` when its etcd is out of reach.
         audit: The API server's audit log, where there is one.
+        flags: The flags of its API server that decide what is served.
         kubectl: Finds the kubectl program, where ``pods`` can be used.
         check: Raises ClusterError when the cluster is known to be broken.
     """
@@ -81,6 +82,7 @@ class Cluster:
     single_apiserver: bool = True
     state: State | None = None
     audit: Path | None = None
+    flags: Mapping[str, str] = field(default_factory=dict)
     kubectl: Callable[[], Path] = lambda: Path("kubectl")
     check: Callable[[], None] = lambda: None
     _crds: dict[str, Any] = field(default_factory=dict)

@@ -18,11 +18,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pytest_kube import kubeconfig
-from pytest_kube.binaries.releases import DEFAULT_VERSION
+from pytest_kube.binaries.releases import DEFAULT_VERSION, minor_version
 from pytest_kube.binaries.store import Store
 from pytest_kube.controlplane import plane
+from pytest_kube.controlplane.apiserver import NODE_ADDRESS
 from pytest_kube.controlplane.plan import Plan
 from pytest_kube.errors import hide_frames
+from pytest_kube.kubelet import Kubelet
 from pytest_kube.profiles import Profile
 
 if TYPE_CHECKING:
@@ -38,6 +40,8 @@ NOT_FOUND = 127
 """The exit code for a command that does not exist, the one that shells have for it."""
 
 _CRDS = "/registry/apiextensions.k8s.io/customresourcedefinitions/"
+_NODES = "/registry/minions/"
+_APIS = "/registry/apiregistration.k8s.io/apiservices/"
 _FLAGS = {
     # Who answered the webhooks is gone, and they may point anywhere. Without a
     # controller-manager nobody makes the ServiceAccounts that pods need.
@@ -50,7 +54,11 @@ _SCHEMAS_TIMEOUT = 5.0
 
 @contextlib.contextmanager
 def running(
-    archive: Archive, moment: int, version: str, binaries: Mapping[str, Path]
+    archive: Archive,
+    moment: int,
+    version: str,
+    binaries: Mapping[str, Path],
+    folder: Path,
 ) -> Iterator[Replay]:
     """Run an API server on the state of a moment.
 
@@ -59,19 +67,29 @@ def running(
         moment: How many of its changes have happened.
         version: The Kubernetes version of the programs.
         binaries: Their paths, by name.
+        folder: Where logs of pods are, if there are any.
 
     Raises:
         ClusterError: The API server does not start.
     """
-    profile = Profile("replay", "envtest", extra_args={"kube-apiserver": _FLAGS})
+    about = archive.about
+    # Another version may not know them, and would not start.
+    known = minor_version(version) == minor_version(about.version)
+    flags = {**_FLAGS, **(about.flags if known else {})}
+    profile = Profile("replay", "envtest", extra_args={"kube-apiserver": flags})
     plan = Plan(profile, version, binaries, nodes=False)
-    state = {key: _stored(key, s.value) for key, s in archive.state(moment).items()}
-    with plane.holding(plan, state) as cluster:
-        folder = cluster.guardian.directory
+    with contextlib.ExitStack() as stack:
+        kubelet = stack.enter_context(Kubelet(folder, about.made))
+        port = kubelet.server_port
+        now = {key: s.value for key, s in archive.state(moment).items()}
+        state = {k: v for k, v in _stored(now, port).items() if v is not None}
+        cluster = stack.enter_context(plane.holding(plan, state))
+        private = cluster.guardian.directory
+        stack.enter_context(kubelet.serving(private / "pki"))
         config = kubeconfig.in_namespace(
-            cluster.kubeconfig, archive.about.namespace, folder / "kubeconfig.json"
+            cluster.kubeconfig, about.namespace, private / "kubeconfig.json"
         )
-        replay = Replay(archive, cluster, config, moment)
+        replay = Replay(archive, cluster, config, moment, port)
         replay.await_crds()
         yield replay
 
@@ -87,12 +105,14 @@ class Replay:
         cluster: The API server.
         kubeconfig: Its kubeconfig, in the namespace of the test.
         moment: How many of the changes have happened.
+        kubelet: The port of what stands in for the kubelet of every node.
     """
 
     archive: Archive
     cluster: Cluster
     kubeconfig: Path
     moment: int
+    kubelet: int
 
     @property
     def kubectl(self) -> str:
@@ -158,9 +178,7 @@ class Replay:
 
     def _write(self, values: dict[str, Any]) -> None:
         assert self.cluster.state is not None  # noqa: S101  # for the type checker
-        self.cluster.state.write(
-            {k: None if v is None else _stored(k, v) for k, v in values.items()}
-        )
+        self.cluster.state.write(_stored(values, self.kubelet))
         kinds = {key: v for key, v in values.items() if key.startswith(_CRDS)}
         if kinds:
             from pytest_kube import crds
@@ -216,9 +234,42 @@ def _is_served(crd: dict[str, Any]) -> bool:
     return bool(complete and versions and held and not deleted)
 
 
-def _stored(key: str, value: Any) -> bytes:
-    """Return what etcd gets: a CRD without its conversion webhook, which is gone."""
-    spec = value.get("spec")
-    if key.startswith(_CRDS) and isinstance(spec, dict) and "conversion" in spec:
-        value = {**value, "spec": {**spec, "conversion": {"strategy": "None"}}}
-    return json.dumps(value).encode()
+def _stored(values: Mapping[str, Any], kubelet: int) -> dict[str, bytes | None]:
+    """Return what etcd gets: all as it was, but for what leads to what is gone.
+
+    There are no APIs that Services have served; CRDs are without conversion webhooks;
+    nodes have an address more, where the kubelet is that stands in for theirs.
+    """
+    usable = {key: _usable(key, v, kubelet) for key, v in values.items()}
+    return {k: None if v is None else json.dumps(v).encode() for k, v in usable.items()}
+
+
+def _usable(key: str, value: Any, kubelet: int) -> Any:
+    if value is None:
+        return None
+    if key.startswith(_APIS):
+        spec = value.get("spec")
+        return None if isinstance(spec, dict) and spec.get("service") else value
+    if key.startswith(_CRDS):
+        spec = value.get("spec")
+        if isinstance(spec, dict) and "conversion" in spec:
+            return {**value, "spec": {**spec, "conversion": {"strategy": "None"}}}
+    if key.startswith(_NODES):
+        return {**value, "status": _status(value.get("status"), kubelet)}
+    return value
+
+
+def _status(status: Any, kubelet: int) -> dict[str, Any]:
+    status = status if isinstance(status, dict) else {}
+    known = status.get("addresses")
+    ours = {"type": NODE_ADDRESS, "address": "127.0.0.1"}
+    others = [
+        address
+        for address in (known if isinstance(known, list) else ())
+        if isinstance(address, dict) and address.get("type") != NODE_ADDRESS
+    ]
+    return {
+        **status,
+        "addresses": [*others, ours],
+        "daemonEndpoints": {"kubeletEndpoint": {"Port": kubelet}},
+    }

@@ -94,7 +94,8 @@ def run(request: Request) -> int:
     # Ended by others, too, it takes along what it started.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     version, binaries = _binaries(archive, request)
-    with running(archive, at, version, binaries) as replay:
+    folder = request.path if request.path.is_dir() else request.path.parent
+    with running(archive, at, version, binaries, folder) as replay:
         if replay.cluster.version != archive.about.version:
             _warn(
                 f"the archive is of Kubernetes v{archive.about.version}, this is "

@@ -15,7 +15,7 @@ import pytest
 
 from pytest_kube.errors import ArchiveError
 from pytest_kube.state import archive_file
-from pytest_kube.state.archive import About, Archive, Done, Stored
+from pytest_kube.state.archive import About, Archive, Done, Stored, served
 from pytest_kube.state.etcd import Change
 
 if TYPE_CHECKING:
@@ -53,6 +53,8 @@ CHANGES = [
     changed(36, None, 2.0),
 ]
 ARCHIVE = Archive(ABOUT, BASELINE, CHANGES)
+NEW = {"steps", "flags"}
+"""What was not in the first line from the beginning."""
 
 
 @pytest.fixture
@@ -238,6 +240,13 @@ def test_other_format_is_named(edited: Callable[..., Path]) -> None:
         (1, {"made": "now"}, "'now' is no time"),
         (1, {"made": None}, "None is no time"),
         (1, {"test": None}, "None is no text"),
+        (1, {"flags": None}, "None are no flags"),
+        (
+            1,
+            {"flags": ["--token-auth-file=/x"]},
+            "['--token-auth-file=/x'] are no flags",
+        ),
+        (1, {"flags": {"feature-gates": 1}}, "1 is no text"),
         (2, "{", "no JSON"),
         (2, "[" * 100_000, "no JSON"),
         (2, "1", "no JSON object"),
@@ -266,6 +275,71 @@ def test_line_that_is_wrong_is_named(
     with pytest.raises(ArchiveError) as caught:
         archive_file.read(path)
     assert caught.value.line == number
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("audit-log-path", "/home/jane/.bashrc"),
+        ("authorization-mode", "AlwaysAllow"),
+        ("bind-address", "0.0.0.0"),  # noqa: S104  # is refused
+        ("etcd-servers", "https://192.0.2.1"),
+        ("Feature-Gates", "A=true"),
+        ("", ""),
+        ("feature-gates", ""),
+        ("feature-gates", "A"),
+        ("feature-gates", "A=maybe"),
+        ("feature-gates", "A=true,"),
+        ("feature-gates", "A=true B=true"),
+        ("feature-gates", "A=true\n"),
+        ("feature-gates", "A=true --audit-log-path=/x"),
+        ("feature-gates", "wardle:A=true"),
+        ("runtime-config", "=true"),
+        ("runtime-config", "api/all=2"),
+        ("runtime-config", "api/all=true,--x=1"),
+        ("runtime-config", "API/all"),
+    ],
+)
+def test_flag_of_something_else_is_refused(
+    edited: Callable[..., Path], name: str, value: str
+) -> None:
+    """An API server reads and writes files that its flags name."""
+    path = edited(1, {"flags": {"runtime-config": "api/all=true", name: value}})
+
+    assert error(path) == (
+        f"FILE, line 1: no flag of what is served: {name!r}={value!r}"
+    )
+
+
+def test_older_archive_has_no_flags(edited: Callable[..., Path], file: Path) -> None:
+    """Nor steps; it is read nevertheless."""
+    header = json.loads(gzip.decompress(file.read_bytes()).splitlines()[0])
+    path = edited(1, json.dumps({k: header[k] for k in header if k not in NEW}))
+
+    assert archive_file.read(path) == ARCHIVE
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        {},
+        {"feature-gates": "A=true", "runtime-config": "api/all=true"},
+        {"feature-gates": "kube:A=1,AllAlpha=False,B2=t"},
+        {"runtime-config": "certificates.k8s.io/v1beta1,a.b/v1/things=false"},
+    ],
+)
+def test_flags_of_what_was_served_are_kept(
+    tmp_path: Path, flags: dict[str, str]
+) -> None:
+    """In every form that an API server takes; no others are written."""
+    further = {"audit-log-path": "/x", "vmodule": "a=1"}
+    kept = served({**flags, **further})
+    assert kept == flags
+    about = replace(ABOUT, flags=kept)
+
+    archive_file.write(tmp_path / "a", about, BASELINE, CHANGES)
+
+    assert archive_file.read(tmp_path / "a").about == about
 
 
 @pytest.mark.parametrize("lines", [1, 20_000])

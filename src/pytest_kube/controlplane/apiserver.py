@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from pytest_kube.profiles import Profile
+
 AUDIT_POLICY = Path(__file__).with_name("audit-policy.yaml")
+
+SERVED = ("feature-gates", "runtime-config")
+"""The flags that decide what is served."""
+
+NODE_ADDRESS = "pytest-kube-replay"
+"""The type of the one address of a node at which a server with a kubelet asks it."""
 
 
 def recorded(*, policy: PurePath, audit: PurePath) -> Mapping[str, str]:
@@ -70,4 +78,36 @@ def flags(
         "service-account-signing-key-file": str(pki / "service-accounts.key"),
         **recorded(policy=AUDIT_POLICY, audit=audit),
         **disabled,
+    }
+
+
+def served(profile: Profile) -> dict[str, str]:
+    """Return the flags that decide what a server serves, as a profile has them."""
+    further = profile.extra_args.get("kube-apiserver", {})
+    flags = {
+        **gates(profile.feature_gates),
+        "runtime-config": _pairs(profile.runtime_config),
+        **{name: further[name] for name in SERVED if name in further},
+    }
+    return {name: value for name, value in flags.items() if value}
+
+
+def gates(values: Mapping[str, bool]) -> dict[str, str]:
+    """Return the flag for feature gates, if there are any."""
+    pairs = _pairs({name: str(value).lower() for name, value in values.items()})
+    return {"feature-gates": pairs} if pairs else {}
+
+
+def _pairs(values: Mapping[str, str]) -> str:
+    return ",".join(f"{name}={value}" for name, value in values.items())
+
+
+def kubelet_flags(pki: Path) -> Mapping[str, str]:
+    """Return what a server needs that has a kubelet, and is its one client."""
+    return {
+        "kubelet-certificate-authority": str(pki / "kubelet-ca.crt"),
+        "kubelet-client-certificate": str(pki / "kubelet-client.crt"),
+        "kubelet-client-key": str(pki / "kubelet-client.key"),
+        # The others lead to what is gone, or to strangers.
+        "kubelet-preferred-address-types": NODE_ADDRESS,
     }

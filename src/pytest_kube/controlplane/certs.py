@@ -132,6 +132,18 @@ def files(
     return made
 
 
+def kubelet() -> dict[str, bytes]:
+    """Make what a kubelet and an API server trust each other by, and nobody else."""
+    authority = Authority()
+    made = {"kubelet-ca.crt": authority.certificate}
+    for name, pair in {
+        "kubelet": authority.server("kubelet"),
+        "kubelet-client": authority.client("kube-apiserver"),
+    }.items():
+        made[f"{name}.crt"], made[f"{name}.key"] = pair
+    return made
+
+
 def signing_key() -> KeyPair:
     """Return a key pair for service account tokens; the certificate is a public key."""
     key = ec.generate_private_key(ec.SECP256R1())

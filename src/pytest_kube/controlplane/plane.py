@@ -142,22 +142,25 @@ def _start(plan: Plan, stack: contextlib.ExitStack) -> Cluster:
 def holding(plan: Plan, state: Mapping[str, bytes]) -> Iterator[Cluster]:
     """Run a control plane of this process's own on a state that is there already.
 
+    The API server asks a kubelet; what that needs is in the folder ``pki``.
+
     Args:
         plan: Which control plane.
         state: What etcd stores at first, by key.
     """
+    from pytest_kube.controlplane import certs
+
+    pki = _new_pki() | certs.kubelet()
     with contextlib.ExitStack() as stack:
-        yield _held(plan, state, stack)
+        yield _held(plan, Content(pki, state), stack)
 
 
-def _held(
-    plan: Plan, state: Mapping[str, bytes], stack: contextlib.ExitStack
-) -> Cluster:
+def _held(plan: Plan, content: Content, stack: contextlib.ExitStack) -> Cluster:
     for attempt in range(1, TRIES + 1):
         with contextlib.ExitStack() as attempted:
             plane = Plane(attempted.enter_context(Guardian()), plan)
             try:
-                cluster = plane.start(Content(_new_pki(), state))
+                cluster = plane.start(content)
             except ClusterError as e:
                 if _is_lost(e) and attempt < TRIES:
                     continue
@@ -307,6 +310,7 @@ class Plane:
             logs={name: p.log for name, p in self.processes.items()},
             state=self.state,
             audit=self.guardian.directory / AUDIT_LOG,
+            flags=apiserver.served(self.plan.profile),
             check=self._check,
         )
 
@@ -328,17 +332,17 @@ class Plane:
         self._run("etcd", flags)
 
     def _start_apiserver(self, port: int, etcd_port: int) -> None:
+        pki = self.guardian.directory / "pki"
+        asks = apiserver.kubelet_flags(pki) if "kubelet-ca.crt" in self.pki else {}
         flags = apiserver.flags(
-            pki=self.guardian.directory / "pki",
+            pki=pki,
             audit=self.guardian.directory / AUDIT_LOG,
             port=port,
             etcd_port=etcd_port,
             service_accounts=self.plan.nodes,
         )
-        profile = self.plan.profile
-        gates = _gates(profile.feature_gates)
-        served = _pairs("runtime-config", profile.runtime_config)
-        self._run("kube-apiserver", {**flags, **gates, **served})
+        served = apiserver.served(self.plan.profile)
+        self._run("kube-apiserver", {**flags, **asks, **served})
 
     def _start_component(
         self, name: str, port: int
@@ -351,7 +355,7 @@ class Plane:
         config = self._kubeconfig(user, self._pair(f"{name}-client"))
         pki = self.guardian.directory / "pki"
         flags = module.flags(kubeconfig=config, pki=pki, port=port)
-        self._run(name, {**flags, **_gates(known)})
+        self._run(name, {**flags, **apiserver.gates(known)})
         return name, self._healthz(port)
 
     def _healthz(self, port: int) -> Callable[[], object]:
@@ -471,11 +475,3 @@ def _new_pki() -> dict[str, bytes]:
     from pytest_kube.controlplane import certs
 
     return certs.files(SERVERS, USERS)
-
-
-def _gates(gates: Mapping[str, bool]) -> dict[str, str]:
-    return _pairs("feature-gates", {k: str(v).lower() for k, v in gates.items()})
-
-
-def _pairs(flag: str, values: Mapping[str, str]) -> dict[str, str]:
-    return {flag: ",".join(f"{k}={v}" for k, v in values.items())} if values else {}

@@ -16,7 +16,7 @@ from pytest_kube import events, manifests
 from pytest_kube.diagnostics import crust_gather, report
 from pytest_kube.diagnostics.ci import code, fenced, plain
 from pytest_kube.state import archive_file
-from pytest_kube.state.archive import About, Done, Stored
+from pytest_kube.state.archive import About, Done, Stored, served
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -221,6 +221,7 @@ class Folder:
             first=first,
             last=changed[-1].revision if changed else first,
             steps=tuple(Done(s.number, s.text, s.ended) for s in self.evidence.steps),
+            flags=served(cluster.flags),
         )
         deadline = time.monotonic() + FILE_LIMIT
         baseline = self.evidence.baseline

@@ -17,7 +17,7 @@ from pytest_kube.binaries.releases import resolve_version
 from pytest_kube.binaries.store import Store
 from pytest_kube.client import Client
 from pytest_kube.cluster import Cluster
-from pytest_kube.controlplane import certs
+from pytest_kube.controlplane import apiserver, certs
 from pytest_kube.controlplane.plane import ADMIN, MASTERS
 from pytest_kube.errors import (
     ClusterError,
@@ -118,6 +118,7 @@ def create(
             logs=kind_nodes.Logs(guardian.directory, nodes),
             state=State(etcd, kind_nodes.Components(nodes, etcd, audit)),
             audit=audit,
+            flags=apiserver.served(profile),
             check=lambda: kind_nodes.check(nodes),
         )
 

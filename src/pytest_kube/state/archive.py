@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_right
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from itertools import accumulate
@@ -13,12 +13,29 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from pytest_kube.errors import ArchiveError, hide_frames
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
 __tracebackhide__ = hide_frames
 
 _OFFSET = re.compile(r"\+(\d+(?:\.\d+)?)(ms|s|m)?")
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0}
+
+
+_BOOLEAN = "(?:1|t|T|TRUE|true|True|0|f|F|FALSE|false|False)"
+_SERVED = {
+    "feature-gates": rf"(?:kube:)?[A-Za-z][A-Za-z0-9]*={_BOOLEAN}",
+    "runtime-config": rf"[a-z0-9][a-z0-9./-]*(?:={_BOOLEAN})?",
+}
+"""Flags of an API server that decide what is served, and of what each is a list."""
+
+
+def served(flags: Mapping[str, str]) -> dict[str, str]:
+    """Return the flags that another API server may be started with, whoever says so."""
+    return {
+        name: value
+        for name, value in flags.items()
+        if (one := _SERVED.get(name)) and re.fullmatch(rf"{one}(?:,{one})*", value)
+    }
 
 
 class Done(NamedTuple):
@@ -48,6 +65,7 @@ class About:
         first: The revision at which the test began.
         last: The last revision there was.
         steps: What the test did, in order.
+        flags: The flags of the API server that decided what was served.
     """
 
     version: str
@@ -58,6 +76,7 @@ class About:
     first: int
     last: int
     steps: tuple[Done, ...] = ()
+    flags: Mapping[str, str] = field(default_factory=dict)
 
 
 class Stored(NamedTuple):

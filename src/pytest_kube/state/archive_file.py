@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 from pytest_kube.errors import ArchiveError, hide_frames
 from pytest_kube.redact import Redactor
 from pytest_kube.state import keys
-from pytest_kube.state.archive import About, Archive, Done, Stored
+from pytest_kube.state.archive import About, Archive, Done, Stored, served
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -238,7 +238,10 @@ class _Reader:
         made = self._time(header.get("made"))
         test = self._text(header.get("test"))
         steps = tuple(map(self._step, header.get("steps") or ()))
-        about = About(release[0], provider, namespace, test, made, first, last, steps)
+        flags = self._flags(header.get("flags", {}))
+        about = About(
+            release[0], provider, namespace, test, made, first, last, steps, flags
+        )
         return about, keys_, changes
 
     def _step(self, read: Any) -> Done:
@@ -247,6 +250,16 @@ class _Reader:
         number, text, ended = read
         when = None if ended is None else self._time(ended)
         return Done(self._number_in(number), self._text(text), when)
+
+    def _flags(self, read: Any) -> dict[str, str]:
+        """Return flags; any other than these could read and write files."""
+        if not isinstance(read, dict):
+            raise self._wrong(f"{read!r:.80} are no flags")
+        flags = {name: self._text(value) for name, value in read.items()}
+        if others := flags.items() - served(flags).items():
+            name, value = min(others)
+            raise self._wrong(f"no flag of what is served: {name[:80]!r}={value!r:.80}")
+        return flags
 
     def _change(self, line: bytes, after: Sequence[Stored]) -> Stored:
         stored = self._stored(line, deleted=True)
