@@ -26,7 +26,7 @@ _RUN_BY = (
     "services/endpoints",
 )
 
-NOT_STATE = (
+LEASES = (
     # The API server's own, renewed every few seconds; it ends without them.
     "/registry/leases/kube-system/apiserver-",
     "/registry/masterleases/",
@@ -35,6 +35,11 @@ NOT_STATE = (
     "/registry/leases/kube-system/kube-controller-manager",
     "/registry/leases/kube-system/kube-scheduler",
     "/registry/leases/local-path-storage/",
+)
+"""Keys of processes, which renew them all the time, or end without them."""
+
+NOT_STATE = (
+    *LEASES,
     # What kubeadm and kind run in the cluster. It gets ready while the first tests
     # run, and is no test's.
     *(f"/registry/{place}/kube-system/{name}" for place in _RUN_BY for name in _SYSTEM),

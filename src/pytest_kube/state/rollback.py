@@ -170,13 +170,13 @@ class State:
         return [c for c in changes if not c.key.startswith(keys.NOT_STATE)]
 
     def entries(self, revision: int) -> list[Entry]:
-        """Return the whole state at a revision, the plane's own left out.
+        """Return the whole state at a revision, without the processes' own leases.
 
         Raises:
             CompactedError: It is forgotten.
         """
         entries = self._etcd.entries(keys.PREFIX, revision=revision)
-        return [e for e in entries if not e.key.startswith(keys.NOT_STATE)]
+        return [e for e in entries if not e.key.startswith(keys.LEASES)]
 
     def write(self, values: Mapping[str, bytes | None]) -> None:
         """Write *values* in one transaction; ``None`` deletes a key."""
