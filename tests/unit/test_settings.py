@@ -353,13 +353,6 @@ def test_nothing_is_asked_for_by_default(
                 "that holds kube-apiserver, etcd and the others, or auto"
             ),
         ),
-        (
-            "--kube-version=1.35,1.36",
-            (
-                "--kube-version=1.35,1.36: one version per run for now; "
-                "run pytest once for each of them"
-            ),
-        ),
     ],
 )
 def test_bad_value_names_option_and_what_is_allowed(
