@@ -542,3 +542,23 @@ def test_what_is_no_name_of_a_variable_is_an_error(
         f": {name!r} is no name of an environment variable; give names, not values: "
         "TOKEN, AWS_*"
     )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "versions"),
+    [
+        ((), ("1.34", "1.36")),
+        (("--kube-version=1.35",), ()),
+        (("--kube-version=1.35, 1.33,1.35",), ("1.35", "1.33")),
+    ],
+)
+def test_versions_of_the_ini_file_are_those_without_an_option(
+    settings_of: Callable[..., Settings],
+    arguments: tuple[str, ...],
+    versions: tuple[str, ...],
+) -> None:
+    """One version is no matrix, and the same one twice is one."""
+    settings = settings_of("--kube=kwok", *arguments, ini="kube_versions = 1.34 1.36")
+
+    assert settings.versions == versions
+    assert settings.version == (versions or ("1.35",))[0]
