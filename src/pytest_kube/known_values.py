@@ -245,5 +245,6 @@ def _spellings(text: str) -> set[str]:
             for escaped in (json.dumps(each, ensure_ascii=ascii_only)[1:-1],)
             for spelled in (escaped, escaped.translate(_AS_GO))
         }
-    quoted = (quote(text, ""), quote(text), quote_plus(text), repr(text)[1:-1])
+    found |= {repr(each)[1:-1] for each in found}  # as a failed assertion has it
+    quoted = (quote(text, ""), quote(text), quote_plus(text))
     return {*found, *quoted, html.escape(text), html.escape(text, quote=False)}

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import base64
 import gzip
 import re
+import zlib
 from typing import TYPE_CHECKING
+from urllib.parse import quote
 
 import pytest
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
     from .conftest import Project
 
 TESTS = """\
@@ -115,6 +121,78 @@ def test_secret_values_are_in_no_file(project: Project) -> None:
     ]
     assert any(b"UkVEQUNURUQ=" in data for data in written)
     assert not any(b"hunter2" in data or b"aHVudGVyMg" in data for data in written)
+
+
+PLANTED = """\
+import base64, json, logging
+from urllib.parse import quote
+import pytest
+from pytest_kube import APIError
+
+VALUE = "correct <horse> & \\"battery\\" staple"
+LATER = "another/value+of the same"
+
+def encoded(text):
+    return base64.b64encode(text.encode()).decode()
+
+def object_of(kind, name, **more):
+    return {"apiVersion": "v1", "kind": kind, "metadata": {"name": name}, **more}
+
+def test_plants(kube, run_controller):
+    def talkative(stop):
+        logging.getLogger("mine").error("logged %s", VALUE)
+        print("printed", encoded("user:" + VALUE))
+        stop.wait()
+
+    run_controller(talkative)
+    kube.apply(object_of("Secret", "s", stringData={"k": VALUE, "user": "postgres"}))
+    kube.apply(object_of("ConfigMap", "postgres", data={
+        "plain": VALUE, "base64": encoded(VALUE), "url": quote(VALUE),
+        "json": json.dumps({"k": VALUE}), "twice": json.dumps(json.dumps([VALUE])),
+        "basic": "Basic " + encoded("user:" + VALUE)}))
+    kube.patch("configmap/postgres", type="json", patch=[
+        {"op": "add", "path": "/metadata/annotations", "value": {"note": VALUE}}])
+    kube.patch("secret/s", {"stringData": {"k": LATER}})
+    kube.patch("configmap/postgres", {"data": {"plain": LATER}})
+    with pytest.raises(APIError):
+        kube.create(object_of("ConfigMap", "x", data={"not/" + VALUE: "a"}))
+    kube.delete("secret/s")
+    assert kube.get("configmap/postgres")["data"] == {"k": VALUE}
+"""
+
+
+def test_value_of_a_secret_is_nowhere_however_it_is_written(project: Project) -> None:
+    """Not where others wrote it, not where it was refused, not of deleted Secrets."""
+    project.ini()
+    project.test(PLANTED)
+
+    result = project.run("--kube=envtest")
+
+    result.assert_outcomes(failed=1)
+    written = b"".join(contents(project.path / ".pytest-kube"))
+    assert written.count(b"VVVVVVVV") > 5
+    assert b"postgres" in written  # a name is no secret, whatever a Secret says
+    value, later = 'correct <horse> & "battery" staple', "another/value+of the same"
+    for text in (value, later):
+        plain = text.encode()
+        core = base64.b64encode(b"user:" + plain)[8:-8]
+        for form in (plain, base64.b64encode(plain), core, quote(text).encode()):
+            assert form not in written
+    # Whatever stands between them.
+    assert b"horse" not in written
+    section = result.stdout.str().partition("kube diagnostics")[2]
+    assert "horse" not in section.partition("short test summary")[0]
+
+
+def contents(folder: Path) -> Iterator[bytes]:
+    """Return what is in all files, unpacked."""
+    for path in folder.rglob("*"):
+        if not path.is_file():
+            continue
+        data = path.read_bytes()
+        yield gzip.decompress(data) if data[:1] == b"\x1f" else data
+        for chunk in re.findall(rb'"(eJ[A-Za-z0-9+/]{20,}=*)"', data):
+            yield zlib.decompress(base64.b64decode(chunk))
 
 
 @pytest.mark.parametrize(("mode", "tests"), [("none", 0), ("failed", 2), ("all", 3)])

@@ -127,6 +127,8 @@ def _changes(versions: Iterable[Version]) -> Iterator[Entry]:
             text = "created"
         elif obj is None:
             text, details = "deleted", ()
+        elif not details and either.kind == "Secret":
+            text = "changed values that are not shown"
         elif not details:
             continue
         else:
