@@ -206,6 +206,7 @@ def pytest_timeout_set_timer(item: pytest.Item, settings: Any) -> None:
     session = item.config.stash.get(SESSION, None)
     if session:
         session.limit(settings.timeout)
+        session.timer = None if settings.func_only else (item, settings)
 
 
 @pytest.hookimpl(tryfirst=True, optionalhook=True)
@@ -214,6 +215,7 @@ def pytest_timeout_cancel_timer(item: pytest.Item) -> None:
     session = item.config.stash.get(SESSION, None)
     if session:
         session.limit(None)
+        session.timer = None
 
 
 def pytest_assertrepr_compare(op: str, left: object, right: object) -> list[str] | None:

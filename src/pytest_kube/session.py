@@ -90,6 +90,8 @@ class Session:
         self._handles: list[Kube] = []
         self._running: pytest.Item | None = None
         self._deadline: float | None = None
+        self.timer: tuple[pytest.Item, Any] | None = None
+        """What pytest-timeout counts down, and with which settings."""
         self._stale = False
         self._renewals = 0
         self._used: list[str] = []
@@ -520,15 +522,34 @@ class Session:
             folder = self.settings.artifacts_dir / _folder_name(item.nodeid)
             self._artifacts += 1
         shown = self._shown(folder) if folder else ""
-        return collect.collect(
-            item.stash[HANDLE],
-            folder,
-            shown=shown,
-            test=item.nodeid,
-            failure=failure,
-            outcome=outcome,
-            secrets=self.settings.redacted_values(os.environ),
-        )
+        with self._without_timer():
+            return collect.collect(
+                item.stash[HANDLE],
+                folder,
+                shown=shown,
+                test=item.nodeid,
+                failure=failure,
+                outcome=outcome,
+                secrets=self.settings.redacted_values(os.environ),
+            )
+
+    @contextlib.contextmanager
+    def _without_timer(self) -> Iterator[None]:
+        """Let pytest-timeout not end what has a limit of its own.
+
+        It would end all of pytest: no test would be there to fail. Afterwards it counts
+        from the beginning.
+        """
+        timer = self.timer
+        if timer is None:
+            yield
+            return
+        item, settings = timer
+        item.ihook.pytest_timeout_cancel_timer(item=item)
+        try:
+            yield
+        finally:
+            item.ihook.pytest_timeout_set_timer(item=item, settings=settings)
 
 
 def _marked(item: pytest.Item | pytest.Collector) -> dict[str, Any]:

@@ -107,6 +107,29 @@ def test_test_that_is_ended_by_pytest_timeout_is_explained(project: Project) -> 
     assert "Timeout" in (artifacts(project) / "summary.md").read_text("utf-8")
 
 
+def test_collecting_takes_no_time_of_pytest_timeout(project: Project) -> None:
+    """However long it takes: at that moment no test is there that could fail."""
+    project.ini()
+    project.test(
+        HEAD + "import time\n"
+        "from pytest_kube.diagnostics import evidence\n"
+        "gather = evidence.gather\n"
+        "def slowly(*arguments):\n"
+        "    time.sleep(1.5)\n"
+        "    return gather(*arguments)\n"
+        "evidence.gather = slowly\n"
+        "@pytest.mark.timeout(1, method='signal')\n"
+        "def test_fails(kube):\n"
+        "    raise LookupError('mine')\n"
+        "def test_next(kube): pass\n"
+    )
+
+    result = project.run("--kube=envtest")
+
+    result.assert_outcomes(failed=1, passed=1)
+    result.stdout.fnmatch_lines(["E *LookupError: mine", "*kube diagnostics*"])
+
+
 def test_values_that_the_environment_names_are_in_no_file(
     project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
