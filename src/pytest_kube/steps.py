@@ -15,6 +15,8 @@ from typing import Any, TypeVar, cast
 Method = TypeVar("Method", bound=Callable[..., Any])
 Answer = TypeVar("Answer")
 
+__tracebackhide__ = True  # of a call they are in, nobody wants to see our frames
+
 AT_MOST = 1000
 """Steps that are kept: those before them are of a loop that goes on and on."""
 

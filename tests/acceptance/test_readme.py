@@ -109,7 +109,7 @@ def test_configuration_and_test_of_the_readme_work(
     test = block("python", "# tests/test_memcached.py")
     (folder / "tests" / "test_memcached.py").write_text(test)
     monkeypatch.delenv("PYTEST_ADDOPTS", raising=False)
-    arguments = block("console", "$ pytest --kube").split()[2:]
+    arguments = block("console", "$ pytest --kube=kwok").split()[2:]
 
     result = pytester.runpytest_subprocess(*arguments, timeout=100)
 
