@@ -90,9 +90,7 @@ def read(folder: Path, container: Container, wanted: Wanted) -> bytes:
     if wanted.tail is not None:
         lines = iter(deque(lines, maxlen=wanted.tail))
     if not wanted.has_times:
-        lines = (
-            _TIME.sub("", line, count=1) if _time(line) else line for line in lines
-        )
+        lines = map(_without_time, lines)
     shown = (_CONTROL.sub("?", line) + "\n" for line in lines)
     return "".join(shown).encode()[: wanted.limit]
 
