@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from pytest_kube.client import FIELD_MANAGER
-from pytest_kube.errors import NotFoundError
+from pytest_kube.belongings import Made
+from pytest_kube.errors import APIError, KubeError, NotFoundError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -17,7 +17,12 @@ if TYPE_CHECKING:
 
 @dataclass
 class Leftovers:
-    """The objects that a handle made, in its namespace and outside of it."""
+    """The objects that a handle made, in its namespace and outside of it.
+
+    Attributes:
+        cluster: The cluster.
+        namespace: The handle's own, which goes as a whole; empty when it has none.
+    """
 
     cluster: Cluster
     namespace: str
@@ -32,18 +37,21 @@ class Leftovers:
         """Note what :meth:`clean_up` has to delete besides the namespace."""
         made = (resource, namespace, name)
         own = resource.namespaced and namespace == self.namespace
-        if not own and made not in self._made and self._is_new(made):
+        if not own and made not in self._made:
             self._made.append(made)
 
-    def _is_new(self, made: tuple[Resource, str, str]) -> bool:
-        """Say whether this is the first we see of an object; others' stay."""
-        resource, where, name = made
+    def remember_new(self, resource: Resource, namespace: str, name: str) -> None:
+        """Note what is about to be applied, if it is not there yet; others' stay."""
+        own = resource.namespaced and namespace == self.namespace
+        client = self.cluster.client
+        if own or client.read_only or (resource, namespace, name) in self._made:
+            return
         try:
-            there = self.cluster.client.request("GET", resource.path(where, name))
+            client.request("GET", resource.path(namespace, name))
         except NotFoundError:
-            return True
-        managers = there["metadata"].get("managedFields") or []
-        return bool(managers) and managers[0].get("manager") == FIELD_MANAGER
+            self.remember(resource, namespace, name)
+        except APIError:
+            pass  # who may not even look will not write it either
 
     def clean_up(self) -> None:
         """Delete the cluster-scoped objects that were made, and the namespace.
@@ -54,7 +62,7 @@ class Leftovers:
         if self.namespace:
             self._empty_namespace()
         for resource, namespace, name in reversed(self._made):
-            self._remove(resource.path(namespace, name))
+            self._remove(resource, namespace, name)
 
     def _empty_namespace(self) -> None:
         client = self.cluster.client
@@ -63,17 +71,14 @@ class Leftovers:
         for resource in client.resources():
             if not (resource.namespaced and {"list", "delete"} <= resource.verbs):
                 continue
-            collection = resource.path(self.namespace)
-            try:
-                items = client.list(collection).items
-            except NotFoundError:  # its CRD was deleted meanwhile
+            if looked_after and not self._is_ours(resource):
                 continue
-            for item in items:
+            for item in self._there(resource):
                 metadata = item["metadata"]
                 # Where controllers run, deleting the namespace takes care of the rest.
                 if metadata.get("finalizers") or not looked_after:
-                    self._remove(f"{collection}/{metadata['name']}")
-        self._remove(path)
+                    self._remove(resource, self.namespace, metadata["name"])
+        self._remove(client.resource("namespaces"), "", self.namespace)
         if not looked_after:
             try:
                 namespace = client.request("GET", path)
@@ -82,13 +87,41 @@ class Leftovers:
             namespace["spec"] = {"finalizers": []}
             client.request("PUT", f"{path}/finalize", body=namespace)
 
-    def _remove(self, path: str) -> None:
-        client = self.cluster.client
-        at_once = {"propagationPolicy": "Background", "gracePeriodSeconds": 0}
+    def _there(self, resource: Resource) -> list[dict[str, Any]]:
         try:
-            left = client.request("DELETE", path, body=at_once)
-            if left.get("metadata", {}).get("finalizers"):
-                unfinished = {"metadata": {"finalizers": None}}
-                client.patch(path, unfinished, type_="merge")
+            return self.cluster.client.list(resource.path(self.namespace)).items
+        except NotFoundError:  # its CRD was deleted meanwhile
+            return []
+        except APIError:
+            if self.cluster.belongings is None:
+                raise
+            return []  # the namespace goes all the same
+
+    def _is_ours(self, resource: Resource) -> bool:
+        """Say whether nobody else handles the finalizers of objects of a kind.
+
+        On somebody's cluster a finalizer may guard a disk or a load balancer.
+        """
+        cluster = self.cluster
+        return cluster.belongings is None or cluster.has_installed(resource.full_name)
+
+    def _remove(self, resource: Resource, namespace: str, name: str) -> None:
+        borrowed = self.cluster.belongings
+        try:
+            self._delete(resource, resource.path(namespace, name))
         except NotFoundError:
             pass
+        except KubeError as e:
+            if borrowed is None:
+                raise
+            borrowed.not_removed(Made.of(resource, namespace, name), e)
+
+    def _delete(self, resource: Resource, path: str) -> None:
+        client = self.cluster.client
+        how: dict[str, Any] = {"propagationPolicy": "Background"}
+        if self.cluster.belongings is None:
+            how["gracePeriodSeconds"] = 0
+        left = client.request("DELETE", path, body=how)
+        if left.get("metadata", {}).get("finalizers") and self._is_ours(resource):
+            unfinished = {"metadata": {"finalizers": None}}
+            client.patch(path, unfinished, type_="merge")

@@ -49,6 +49,10 @@ FLAGS = {
         "One cluster for all workers of pytest-xdist, with a namespace for each test, "
         "instead of a cluster for each worker (kwok, envtest)."
     ),
+    "--kube-allow-writes": (
+        "Let tests write to the cluster of --kube=existing; without it they read, in "
+        "the namespace of the context."
+    ),
 }
 
 OPTIONS = {
@@ -136,6 +140,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         default="",
     )
     parser.addini(
+        "kube_refuse",
+        "Words that the context, cluster and server of --kube=existing must not have "
+        "in their names; * stands for anything (default: prod production prd live).",
+        type="args",
+        default=["prod", "production", "prd", "live"],
+    )
+    parser.addini(
         "kube_redact",
         "Names of environment variables whose values no artifact shows, as it shows no "
         "values of Secrets: TOKEN, AWS_*.",
@@ -213,6 +224,14 @@ def pytest_terminal_summary(
 ) -> None:
     """Say what the cluster was, or how to get one."""
     summary(terminalreporter, config.stash.get(SESSION, None))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """Take over what a worker of pytest-xdist has made and others may still need."""
+    session = node.config.stash.get(SESSION, None)
+    if session:
+        session.take_over(getattr(node, "workeroutput", None) or {})
 
 
 @pytest.hookimpl(trylast=True)
