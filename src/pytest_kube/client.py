@@ -393,8 +393,8 @@ def _pool(
         url = urllib3.util.parse_url(proxy)
         if url.scheme not in {"http", "https"}:
             raise ClusterError(
-                f"the proxy on the way to the API server is {proxy}; those of http and "
-                "https are supported"
+                f"the proxy on the way to the API server is {url._replace(auth=None)}; "
+                "those of http and https are supported"
             )
         auth = url.auth and urllib3.util.make_headers(
             proxy_basic_auth=unquote(url.auth)
