@@ -80,7 +80,10 @@ OPTIONS = {
         "DIR",
         "Where they are kept (default: .pytest-kube/artifacts).",
     ),
-    "--kube-context": ("NAME", "The kubeconfig context that --kube=existing uses."),
+    "--kube-context": (
+        "NAME",
+        "The kubeconfig context that --kube=existing uses; in-cluster in a pod.",
+    ),
     "--kube-config": ("FILE", "The kubeconfig file that --kube=existing uses."),
 }
 

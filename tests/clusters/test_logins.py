@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from pytest_kube.cluster import Cluster
 
-Make = Callable[..., Path] if TYPE_CHECKING else Any
+    Make = Callable[..., Path]
 
 PLUG_IN = """\
 #!/usr/bin/env python3
