@@ -53,16 +53,17 @@ class Belongings:
         labels: What namespaces, and whatever is installed, carry, so that a run that
             was killed leaves nothing unknown.
         replace_crds: Whether CRDs that are there with other content are replaced.
-        namespaces: Those that were made, and deleted without waiting.
+        notes: What people should know of the cluster.
         left: What could not be removed, in words of kubectl, and why.
     """
 
     client: Client
     labels: Mapping[str, str]
     replace_crds: bool = False
-    namespaces: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
     left: dict[str, str] = field(default_factory=dict)
     _installed: list[Made] = field(default_factory=list)
+    _going: list[Made] = field(default_factory=list)
     _replaced: list[dict[str, Any]] = field(default_factory=list)
 
     def has_made(self, obj: Mapping[str, Any]) -> bool:
@@ -75,38 +76,42 @@ class Belongings:
         if made not in self._installed:
             self._installed.append(made)
 
+    def note_going(self, made: Made) -> None:
+        """Note what has to be gone at the end of the run, deleted by then."""
+        if made not in self._going:
+            self._going.append(made)
+
     def note_replaced(self, path: str, before: Mapping[str, Any]) -> None:
         """Note what has to be put back at the end of the run."""
         self._replaced.append({"path": path, "before": before})
 
     def not_removed(self, made: Made, error: KubeError) -> None:
         """Note what somebody has to remove by hand."""
-        where = f" --namespace={made.namespace}" if made.namespace else ""
-        self.left[f"delete {made.ref}{where}"] = str(error).partition("\n")[0]
+        self.left[_deletion(made)] = str(error).partition("\n")[0]
 
     def handed_over(self) -> dict[str, Any]:
         """Return it all, as JSON data, for another process to remove."""
         data = {
-            "namespaces": [*self.namespaces],
             "left": {**self.left},
+            "going": [list(made) for made in self._going],
             "installed": [list(made) for made in self._installed],
             "replaced": [*self._replaced],
         }
-        for each in (self.namespaces, self.left, self._installed, self._replaced):
+        for each in (self.left, self._going, self._installed, self._replaced):
             each.clear()
         return data
 
     def take_over(self, data: Mapping[str, Any]) -> None:
         """Take what another process has handed over."""
-        self.namespaces += data["namespaces"]
         self.left.update(data["left"])
+        self._going += [Made(*made) for made in data["going"]]
         for made in data["installed"]:
             self.note(Made(*made))
         known = {each["path"] for each in self._replaced}
         self._replaced += [r for r in data["replaced"] if r["path"] not in known]
 
     def remove(self) -> None:
-        """Remove what was installed, last things first; wait for namespaces to go.
+        """Remove what was installed, last things first; wait until all is gone.
 
         Nothing is raised: what stays is in ``left``.
         """
@@ -122,11 +127,10 @@ class Belongings:
         self._installed.clear()
         self._replaced.clear()
         deadline = time.monotonic() + TIMEOUT
-        known = {ref.partition("namespaces/")[2] for ref in self.left}
-        for name in self.namespaces:
-            if name not in known:
-                self._await_gone(name, deadline)
-        self.namespaces.clear()
+        for made in self._going:
+            if _deletion(made) not in self.left:
+                self._await_gone(made, deadline)
+        self._going.clear()
 
     def _put_back(self, path: str, before: Mapping[str, Any]) -> None:
         try:
@@ -136,19 +140,17 @@ class Belongings:
             name = path.rpartition("/")[2]
             self.left[f"edit crd/{name}"] = f"it was replaced, and not put back: {e}"
 
-    def _await_gone(self, name: str, deadline: float) -> None:
-        path = f"/api/v1/namespaces/{name}"
-        made = Made(path, f"namespaces/{name}", "")
+    def _await_gone(self, made: Made, deadline: float) -> None:
         while True:
             try:
-                namespace = self.client.request("GET", path)
+                obj = self.client.request("GET", made.path)
             except NotFoundError:
                 return
             except KubeError as e:
                 self.not_removed(made, e)
                 return
             if time.monotonic() >= deadline:
-                what = "; ".join(_reasons(namespace.get("status") or {}))
+                what = "; ".join(_reasons(obj))
                 text = f"still there after {TIMEOUT:.0f} s{what and f': {what}'}"
                 self.not_removed(made, KubeError(text))
                 return
@@ -159,10 +161,20 @@ class Belongings:
         return [f"  {kubectl} {words}   # {why}" for words, why in self.left.items()]
 
 
-def _reasons(status: Mapping[str, Any]) -> list[str]:
-    """Return why a namespace is still there."""
-    return [
-        str(condition["message"])
-        for condition in status.get("conditions") or ()
-        if condition["status"] == "True" and condition.get("message")
-    ]
+def _deletion(made: Made) -> str:
+    where = f" --namespace={made.namespace}" if made.namespace else ""
+    return f"delete {made.ref}{where}"
+
+
+def _reasons(obj: Mapping[str, Any]) -> list[str]:
+    """Return why an object that was deleted, or a namespace, is still there."""
+    finalizers = obj["metadata"].get("finalizers")
+    found = [f"finalizers {', '.join(finalizers)}"] if finalizers else []
+    conditions = (obj.get("status") or {}).get("conditions") or ()
+    if obj["metadata"].get("deletionTimestamp"):
+        found += [
+            str(condition["message"])
+            for condition in conditions
+            if condition["status"] == "True" and condition.get("message")
+        ]
+    return found

@@ -122,8 +122,10 @@ class Cluster:
         metadata: dict[str, Any] = {"name": name}
         if self.belongings:
             metadata["labels"] = self.belongings.labels
-            self.belongings.namespaces.append(name)
         self.client.request("POST", namespaces, body={"metadata": metadata})
+        if self.belongings:
+            gone = Made(f"{namespaces}/{name}", f"namespaces/{name}", "")
+            self.belongings.note_going(gone)
         # Pods need it. The controller-manager, if there is one, makes it in a moment.
         refused = APIError if self.belongings else ConflictError  # not for this user
         with contextlib.suppress(refused):
@@ -261,6 +263,7 @@ class Cluster:
                 source,
                 labels=self.belongings.labels,
                 replace=self.belongings.replace_crds,
+                note=self.belongings.notes.append,
             )
             if before is None:
                 ref = f"customresourcedefinitions/{crd['metadata']['name']}"

@@ -18,7 +18,7 @@ from pytest_kube.errors import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     from pytest_kube.client import Client
@@ -62,6 +62,7 @@ def adopt(
     *,
     labels: Mapping[str, str],
     replace: bool,
+    note: Callable[[str], None],
 ) -> dict[str, Any] | None:
     """Create a CRD in somebody's cluster, unless it is there.
 
@@ -71,6 +72,7 @@ def adopt(
         source: The file it stands in.
         labels: For a new one.
         replace: Whether it takes the place of one with other content.
+        note: Told what could not be made sure of.
 
     Returns:
         ``None`` for a new one; the one that was replaced; nothing in it where the one
@@ -78,7 +80,8 @@ def adopt(
 
     Raises:
         ManifestError: The API server finds it invalid.
-        ClusterError: One is there with other content, or the user may not look.
+        ClusterError: One is there with other content; or its kind is not served, and
+            the user may not install it.
     """
     metadata = crd["metadata"]
     name = metadata["name"]
@@ -91,10 +94,13 @@ def adopt(
     except APIError as e:
         if e.status != FORBIDDEN:
             raise
+        if any(name == resource.full_name for resource in client.resources()):
+            note(f"CRD {name} is there; this user may not see whether as in {source}")
+            return {}
         raise ClusterError(
-            f"CRD {name} from {source}: this user may not look whether it is "
-            f"installed ({e.details.get('message', e)}); have it installed beforehand "
-            "and leave it out of kube_crds, or name the context of a user who may"
+            f"CRD {name} from {source} is not installed, and this user may not do it: "
+            f"{e.details.get('message', e)}; have it installed, or name the context of "
+            "a user who may"
         ) from None
     differs = _differences(client, crd, there)
     if not differs:
@@ -287,8 +293,8 @@ def _check_names(client: Client, name: str) -> None:
 def _open(client: Client, crd: Mapping[str, Any], *, single: bool) -> None:
     """See to it that the first object can be created at once."""
     path = f"{PATH}/{crd['metadata']['name']}"
-    conditions = _conditions(client, crd["metadata"]["name"])
-    if single and any(c["lastTransitionTime"] != _LONG_AGO for c in conditions):
+    conditions = _conditions(client, crd["metadata"]["name"]) if single else []
+    if any(c["lastTransitionTime"] != _LONG_AGO for c in conditions):
         # The API server holds the first create of a kind whose CRD was established
         # less than 2 s ago, for other API servers' sake. There is none.
         old = [{**c, "lastTransitionTime": _LONG_AGO} for c in conditions]

@@ -21,30 +21,32 @@ class Leftovers:
 
     Attributes:
         cluster: The cluster.
-        namespace: The handle's own, which goes as a whole; empty when it has none.
+        namespace: The handle's.
+        is_own: Whether nobody else uses that namespace, and it goes as a whole.
     """
 
     cluster: Cluster
     namespace: str
+    is_own: bool = True
     _made: list[tuple[Resource, str, str]] = field(default_factory=list)
 
     @property
     def made(self) -> Sequence[tuple[Resource, str, str]]:
         """What was made outside of the namespace: resource, namespace, name."""
-        return tuple(self._made)
+        return tuple(made for made in self._made if not self._is_inside(*made[:2]))
 
     def remember(self, resource: Resource, namespace: str, name: str) -> None:
         """Note what :meth:`clean_up` has to delete besides the namespace."""
         made = (resource, namespace, name)
-        own = resource.namespaced and namespace == self.namespace
-        if not own and made not in self._made:
+        goes = self.is_own and self._is_inside(resource, namespace)
+        if not goes and made not in self._made:
             self._made.append(made)
 
     def remember_new(self, resource: Resource, namespace: str, name: str) -> None:
         """Note what is about to be applied, if it is not there yet; others' stay."""
-        own = resource.namespaced and namespace == self.namespace
         client = self.cluster.client
-        if own or client.read_only or (resource, namespace, name) in self._made:
+        goes = self.is_own and self._is_inside(resource, namespace)
+        if goes or client.read_only or (resource, namespace, name) in self._made:
             return
         try:
             client.request("GET", resource.path(namespace, name))
@@ -53,13 +55,16 @@ class Leftovers:
         except APIError:
             pass  # who may not even look will not write it either
 
+    def _is_inside(self, resource: Resource, namespace: str) -> bool:
+        return resource.namespaced and namespace == self.namespace
+
     def clean_up(self) -> None:
         """Delete the cluster-scoped objects that were made, and the namespace.
 
         Nothing is waited for. Finalizers are removed: what should have handled them
         is gone by now.
         """
-        if self.namespace:
+        if self.is_own:
             self._empty_namespace()
         for resource, namespace, name in reversed(self._made):
             self._remove(resource, namespace, name)
@@ -108,7 +113,7 @@ class Leftovers:
     def _remove(self, resource: Resource, namespace: str, name: str) -> None:
         borrowed = self.cluster.belongings
         try:
-            self._delete(resource, resource.path(namespace, name))
+            self._delete(resource, namespace, name)
         except NotFoundError:
             pass
         except KubeError as e:
@@ -116,12 +121,18 @@ class Leftovers:
                 raise
             borrowed.not_removed(Made.of(resource, namespace, name), e)
 
-    def _delete(self, resource: Resource, path: str) -> None:
+    def _delete(self, resource: Resource, namespace: str, name: str) -> None:
         client = self.cluster.client
+        path = resource.path(namespace, name)
         how: dict[str, Any] = {"propagationPolicy": "Background"}
         if self.cluster.belongings is None:
             how["gracePeriodSeconds"] = 0
         left = client.request("DELETE", path, body=how)
-        if left.get("metadata", {}).get("finalizers") and self._is_ours(resource):
+        if not left.get("metadata", {}).get("finalizers"):
+            return
+        if self._is_ours(resource):
             unfinished = {"metadata": {"finalizers": None}}
             client.patch(path, unfinished, type_="merge")
+        elif self.cluster.belongings:
+            going = Made.of(resource, namespace, name)
+            self.cluster.belongings.note_going(going)

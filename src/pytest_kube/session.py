@@ -230,6 +230,8 @@ class Session:
             self._report("only read: kube_crds and kube_manifests are not installed")
         else:
             cluster.install(crds, applied)
+        for note in cluster.belongings.notes if cluster.belongings else ():
+            self._report(note)
         return cluster
 
     def _provided(self) -> AbstractContextManager[Cluster]:
@@ -282,10 +284,10 @@ class Session:
                 tuple(base / p for p in _listed(marked.get("manifests"))),
             )
             shared = isolation == "none"
-            own = "" if shared else _namespace_name(node.name or "session")
-            name = own or cluster.namespace
+            own = _namespace_name(node.name or "session")
+            name = cluster.namespace if shared else own
             handle = Kube(cluster, name, self.settings.timeout, _folder(self._config))
-            handle.leftovers.namespace = own
+            handle.leftovers.is_own = not shared
             handle.deadline = self._deadline
             if lent.mark:
                 handle.mark_revision = lent.mark.since
@@ -314,7 +316,6 @@ class Session:
             cluster.create_namespace(name)
         except APIError as e:
             if cluster.belongings and e.status == FORBIDDEN:
-                cluster.belongings.namespaces.remove(name)
                 raise ClusterError(
                     "a namespace for the test cannot be made: "
                     f"{e.details.get('message', e)}\n  With --kube-isolation=none the "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -457,6 +458,28 @@ def test_what_cannot_be_removed_is_listed(
     )
 
 
+def test_namespaces_of_dead_runs_are_told(
+    theirs: Cluster, project: Project, run: Callable[..., pytest.RunResult]
+) -> None:
+    """Those that a run of these days may still use are not."""
+    now = datetime.now(UTC).strftime("%Y-%m-%dT%H-%M-%SZ")
+    for name, began in (("a", "2026-01-01T00-00-00Z"), ("b", now)):
+        labels = {"pytest-kube/run": f"run-{name}", "pytest-kube/made-at": began}
+        body = {"metadata": {"name": name, "labels": labels}}
+        theirs.client.request("POST", "/api/v1/namespaces", body=body)
+    project.test("def test_reads(kube):\n    pass\n")
+
+    result = run()
+
+    result.assert_outcomes(passed=1)
+    result.stdout.fnmatch_lines(
+        [
+            "kube: earlier runs have left 1 namespace(s): kubectl --kubeconfig=* "
+            "--context=staging delete namespaces -l 'pytest-kube/run in (run-a)'"
+        ]
+    )
+
+
 # --- what is installed --------------------------------------------------------
 
 MANIFEST = """\
@@ -575,10 +598,10 @@ def test_replaced_crd_is_put_back(
     assert after["spec"] == before["spec"]
 
 
-def test_crd_that_a_user_may_not_look_at_is_told(
+def test_crd_that_a_user_may_not_install_is_told(
     limited: Client, project: Project, run: Callable[..., pytest.RunResult]
 ) -> None:
-    """Who may use one namespace has it installed by somebody else."""
+    """Somebody else has to."""
     project.test(TEST)
 
     result = run("--kube-allow-writes", "--kube-isolation=none")
@@ -586,11 +609,10 @@ def test_crd_that_a_user_may_not_look_at_is_told(
     result.assert_outcomes(errors=1)
     result.stdout.fnmatch_lines(
         [
-            "E *ClusterError: CRD widgets.example.com from */crds: this user may not look "
-            "whether it is installed (customresourcedefinitions.apiextensions.k8s.io "
-            '"widgets.example.com" is forbidden: User "jane" cannot get *); have it '
-            "installed beforehand and leave it out of kube_crds, or name the context of a "
-            "user who may"
+            "E *ClusterError: CRD widgets.example.com from */crds is not installed, and "
+            "this user may not do it: customresourcedefinitions.apiextensions.k8s.io "
+            '"widgets.example.com" is forbidden: User "jane" cannot get *; have it '
+            "installed, or name the context of a user who may"
         ]
     )
 
@@ -601,9 +623,8 @@ def test_user_of_one_namespace_tests_a_controller_there(
     project: Project,
     run: Callable[..., pytest.RunResult],
 ) -> None:
-    """With a function; the CRD is there, and the user may use its kind."""
+    """The CRD is there, and cannot be compared; finalizers of its kind are no burden."""
     install(theirs.client, CRD)
-    project.ini("")
     project.test(
         "def reconcile(client, namespace, ready, stop):\n"
         "    import kubernetes\n"
@@ -616,10 +637,33 @@ def test_user_of_one_namespace_tests_a_controller_there(
         "    run_controller(reconcile)\n"
         "    kube.delete('cm/made')\n"
         "    kube.create({'apiVersion': 'example.com/v1', 'kind': 'Widget',\n"
-        "                 'metadata': {'name': 'w'}})\n"
+        "                 'metadata': {'name': 'w', 'finalizers': ['a.com/never']}})\n"
     )
 
     result = run("--kube-allow-writes", "--kube-isolation=none")
 
     result.assert_outcomes(passed=1)
+    result.stdout.fnmatch_lines(
+        [
+            "kube: CRD widgets.example.com is there; this user may not see whether as in *"
+        ]
+    )
     assert names(limited, "/apis/example.com/v1/namespaces/team/widgets") == set()
+
+
+def test_failure_of_a_user_of_one_namespace_is_explained(
+    limited: Client, project: Project, run: Callable[..., pytest.RunResult]
+) -> None:
+    """As far as the user may look."""
+    project.ini("")
+    project.test(f"{WRITES}    kube.wait_for('cm/a', 'delete', timeout=0.1)\n")
+
+    result = run("--kube-allow-writes", "--kube-isolation=none")
+
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(
+        [
+            "E *WaitTimeoutError: ConfigMap team/a: *",
+            "objects *ConfigMap a, kube-root-ca.crt",
+        ]
+    )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import secrets
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from pytest_kube import contexts, kubeconfig
@@ -29,6 +29,8 @@ __tracebackhide__ = hide_frames
 FIRST_TIMEOUT = 10.0
 """Seconds for the first answers: who waits longer has no way to the server."""
 
+_STAMP = "%Y-%m-%dT%H-%M-%SZ"  # labels have no colons
+_LONG_AGO = timedelta(hours=1)
 _CAPABILITIES = frozenset({"nodes", "pods", "controllers"})
 
 
@@ -66,8 +68,10 @@ def create(
             offline=settings.offline,
             report=report,
         )
-        began = datetime.now(UTC).strftime("%Y-%m-%dT%H-%M-%SZ")
-        labels = {RUN: settings.run or secrets.token_hex(8), MADE_AT: began}
+        now = datetime.now(UTC)
+        run = settings.run or secrets.token_hex(8)
+        labels = {RUN: run, MADE_AT: now.strftime(_STAMP)}
+        _tell_of_earlier(client, context, now - _LONG_AGO, report)
         belongings = Belongings(client, labels, replace_crds=profile.replace_crds)
 
         def identity(user: str, groups: Sequence[str] = ()) -> Path:  # noqa: ARG001
@@ -96,6 +100,27 @@ def _read_only(context: Context) -> str:
         "writes are allowed: by --kube-allow-writes, kube_allow_writes = true in the "
         "ini file, or allowWrites: true in a profile"
     )
+
+
+def _tell_of_earlier(
+    client: Client, context: Context, since: datetime, report: Callable[[str], None]
+) -> None:
+    """Tell of namespaces that no run can be working in any more."""
+    try:
+        found = client.list("/api/v1/namespaces", labels=f"{RUN},{MADE_AT}").items
+    except APIError:
+        return  # this user may not look
+    old = [
+        labels[RUN]
+        for labels in (namespace["metadata"]["labels"] for namespace in found)
+        if labels[MADE_AT] < since.strftime(_STAMP)
+    ]
+    if old:
+        runs = ",".join(sorted(set(old)))
+        report(
+            f"earlier runs have left {len(old)} namespace(s): {context.kubectl} delete "
+            f"namespaces -l '{RUN} in ({runs})'"
+        )
 
 
 def _first_answers(client: Client, context: Context) -> tuple[str, str]:
