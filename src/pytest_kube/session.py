@@ -247,10 +247,13 @@ class Session:
             output[_HANDED_OVER] = belongings.handed_over()
         self._stack.close()
         if self._handed_over:
-            with self._provided() as cluster:
-                if belongings := cluster.belongings:
-                    for data in self._handed_over:
-                        belongings.take_over(data)
+            try:
+                with self._provided() as cluster:
+                    if belongings := cluster.belongings:
+                        for data in self._handed_over:
+                            belongings.take_over(data)
+            except KubeError as e:
+                self._left.append(f"  all that has the label pytest-kube/run: {e}")
             self._handed_over.clear()
         if belongings and self._context:
             self._left += belongings.lines(self._context.kubectl)
