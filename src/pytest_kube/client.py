@@ -10,18 +10,21 @@ import contextlib
 import json
 import re
 import threading
+import time
+from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
-from urllib.parse import urlencode
+from urllib.parse import unquote, urlencode
 
 import urllib3
 
-from pytest_kube import discovery, kubeconfig
+from pytest_kube import discovery, login
 from pytest_kube.errors import (
     APIError,
     ClusterError,
     ConflictError,
     NotFoundError,
+    SettingsError,
     hide_frames,
 )
 
@@ -45,7 +48,11 @@ PAGE = 500
 GONE = 410
 """What the server says of a version that it has forgotten."""
 
+UNAUTHORIZED = 401
+"""What the server says of a credential that it does not know."""
+
 _BREAKING = re.compile("[\x7f-\x9f\u2028\u2029\ufeff]")
+_QUESTIONS = ("/apis/authentication.k8s.io/", "/apis/authorization.k8s.io/")
 _PATCH_TYPES = {
     "apply": "application/apply-patch+yaml",
     "json": "application/json-patch+json",
@@ -67,34 +74,49 @@ class Client:
     Attributes:
         server: The URL of the API server.
         kubeconfig: The file that the client was made from.
+        read_only: Why nothing is written, and how that is allowed; empty where it is.
     """
 
     def __init__(
-        self, server: str, tls: ssl.SSLContext, headers: Iterable[tuple[str, str]]
+        self,
+        server: str,
+        tls: ssl.SSLContext,
+        headers: Iterable[tuple[str, str]],
+        proxy: str = "",
     ) -> None:
         self.server = server
         self.kubeconfig = Path()
-        self._pool = urllib3.PoolManager(
-            num_pools=2,
-            maxsize=16,
-            headers=urllib3.HTTPHeaderDict([("User-Agent", "pytest-kube"), *headers]),
-            ssl_context=tls,
-            retries=False,
-        )
+        self.read_only = ""
+        self._pool = _pool(tls, headers, proxy)
+        self._expires = inf
+        self._is_renewable = False
+        self._login = threading.Lock()
         self._resources: list[Resource] = []
         self._discovery = threading.Lock()
 
     @classmethod
-    def from_kubeconfig(cls, path: Path) -> Self:
+    def from_kubeconfig(cls, path: Path, *, read_only: str = "") -> Self:
         """Make a client from a kubeconfig file's current context.
 
         Raises:
             ClusterError: The file or the context is missing, or the user's
-                credentials are of a kind that is not supported.
+                credentials cannot be had, or are of a kind that is not supported.
         """
-        client = cls(*kubeconfig.credentials(path))
+        found = login.read(path)
+        client = cls(found.server, found.tls, found.headers, found.proxy)
         client.kubeconfig = path
+        client.read_only = read_only
+        client._expires, client._is_renewable = found.expires, found.renewable
         return client
+
+    def refuse_write(self, what: str) -> None:
+        """Say that something is not done, where nothing may be written.
+
+        Raises:
+            SettingsError: Writes were not allowed; the text says how to.
+        """
+        if self.read_only:
+            raise SettingsError(f"{what}: {self.read_only}")
 
     def request(
         self,
@@ -142,9 +164,10 @@ class Client:
             raise _api_error("GET", path, response.status, response.data)
         return text
 
-    def version(self) -> str:
+    def version(self, *, timeout: float = REQUEST_TIMEOUT) -> str:
         """Return the Kubernetes version of the server, without a leading ``v``."""
-        return str(self.request("GET", "/version")["gitVersion"]).removeprefix("v")
+        answer = self.request("GET", "/version", timeout=timeout)
+        return str(answer["gitVersion"]).removeprefix("v")
 
     def patch(
         self,
@@ -180,18 +203,40 @@ class Client:
     def _send(
         self, method: str, path: str, query: Mapping[str, str] | None, **how: Any
     ) -> urllib3.BaseHTTPResponse:
+        if method != "GET" and not _changes_nothing(path, query):
+            self.refuse_write(f"{method} {path}")
         url = self.server + path + (f"?{urlencode(query)}" if query else "")
-        # Headers given here would replace the pool's own, credentials included.
-        headers = urllib3.HTTPHeaderDict(self._pool.headers)
-        headers.update(how.pop("headers", {}))
-        how["headers"] = headers
+        if time.time() >= self._expires:
+            self._renew(self._pool)
+        pool = self._pool
         try:
-            return self._pool.request(method, url, **how)
+            response = self._ask(pool, method, url, how)
+            if response.status == UNAUTHORIZED and self._is_renewable:
+                response.drain_conn()
+                self._renew(pool)
+                response = self._ask(self._pool, method, url, how)
         except urllib3.exceptions.HTTPError as e:
             cause = getattr(e, "reason", None) or e
             raise ClusterError(
                 f"{method} {url}: no answer from the API server: {cause}"
             ) from e
+        return response
+
+    def _ask(
+        self, pool: urllib3.PoolManager, method: str, url: str, how: Mapping[str, Any]
+    ) -> urllib3.BaseHTTPResponse:
+        # Headers given here would replace the pool's own, credentials included.
+        headers = urllib3.HTTPHeaderDict(pool.headers)
+        headers.update(how.get("headers", {}))
+        return pool.request(method, url, **{**how, "headers": headers})
+
+    def _renew(self, used: urllib3.PoolManager) -> None:
+        """Log in again, unless another thread has since *used* was the way to ask."""
+        with self._login:
+            if self._pool is used:
+                found = login.read(self.kubeconfig)
+                self._pool = _pool(found.tls, found.headers, found.proxy)
+                self._expires = found.expires
 
     # --- discovery ----------------------------------------------------------
 
@@ -318,6 +363,54 @@ class Watch:
         # Errors say that it ended by itself.
         with contextlib.suppress(ValueError, OSError, RuntimeError):
             self._response.shutdown()
+
+
+class _Unverified(urllib3.connection.HTTPSConnection):
+    """A connection to a server whose certificate nobody looks at, as was asked for."""
+
+    def connect(self) -> None:
+        super().connect()
+        self.is_verified = True  # else each request warns, and warnings may be errors
+
+
+class _UnverifiedPool(urllib3.HTTPSConnectionPool):
+    ConnectionCls = _Unverified
+
+
+def _pool(
+    tls: ssl.SSLContext, headers: Iterable[tuple[str, str]], proxy: str
+) -> urllib3.PoolManager:
+    how: dict[str, Any] = {
+        "num_pools": 2,
+        "maxsize": 16,
+        "headers": urllib3.HTTPHeaderDict([("User-Agent", "pytest-kube"), *headers]),
+        "ssl_context": tls,
+        "retries": False,
+    }
+    if not proxy:
+        pool = urllib3.PoolManager(**how)
+    else:
+        url = urllib3.util.parse_url(proxy)
+        if url.scheme not in {"http", "https"}:
+            raise ClusterError(
+                f"the proxy on the way to the API server is {url._replace(auth=None)}; "
+                "those of http and https are supported"
+            )
+        auth = url.auth and urllib3.util.make_headers(
+            proxy_basic_auth=unquote(url.auth)
+        )
+        pool = urllib3.ProxyManager(proxy, proxy_headers=auth or None, **how)
+    if not tls.verify_mode:
+        pool.pool_classes_by_scheme = {
+            **pool.pool_classes_by_scheme,
+            "https": _UnverifiedPool,
+        }
+    return pool
+
+
+def _changes_nothing(path: str, query: Mapping[str, str] | None) -> bool:
+    """Say whether a request is a question, though it is no GET."""
+    return path.startswith(_QUESTIONS) or (query or {}).get("dryRun") == "All"
 
 
 def selected(

@@ -9,12 +9,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from pytest_kube import crds, manifests
+from pytest_kube.belongings import Made
 from pytest_kube.client import FIELD_MANAGER
 from pytest_kube.errors import (
     APIError,
     ClusterError,
     ConflictError,
     ManifestError,
+    NotFoundError,
     hide_frames,
 )
 
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
     from contextlib import AbstractContextManager
 
+    from pytest_kube.belongings import Belongings
     from pytest_kube.client import Client
     from pytest_kube.profiles import Profile
     from pytest_kube.settings import Settings
@@ -70,6 +73,9 @@ class Cluster:
         flags: The flags of its API server that decide what is served.
         kubectl: Finds the kubectl program, where ``pods`` can be used.
         check: Raises ClusterError when the cluster is known to be broken.
+        namespace: Where tests are that get none of their own.
+        belongings: What was made on it that has to be removed; ``None`` for a cluster
+            of ours, which goes as a whole.
     """
 
     provider: str
@@ -85,6 +91,8 @@ class Cluster:
     flags: Mapping[str, str] = field(default_factory=dict)
     kubectl: Callable[[], Path] = lambda: Path("kubectl")
     check: Callable[[], None] = lambda: None
+    namespace: str = "default"
+    belongings: Belongings | None = None
     _crds: dict[str, Any] = field(default_factory=dict)
     _installed: tuple[tuple[Path, ...], ...] = ()
     _noted: dict[Mark, Any] = field(default_factory=dict)
@@ -123,14 +131,25 @@ class Cluster:
     def create_namespace(self, name: str) -> None:
         """Create a namespace in which pods can be created at once."""
         namespaces = "/api/v1/namespaces"
-        self.client.request("POST", namespaces, body={"metadata": {"name": name}})
+        metadata: dict[str, Any] = {"name": name}
+        if self.belongings:
+            metadata["labels"] = self.belongings.labels
+        self.client.request("POST", namespaces, body={"metadata": metadata})
+        if self.belongings:
+            gone = Made(f"{namespaces}/{name}", f"namespaces/{name}", "")
+            self.belongings.note_going(gone)
         # Pods need it. The controller-manager, if there is one, makes it in a moment.
-        with contextlib.suppress(ConflictError):
+        refused = APIError if self.belongings else ConflictError  # not for this user
+        with contextlib.suppress(refused):
             self.client.request(
                 "POST",
                 f"{namespaces}/{name}/serviceaccounts",
                 body={"metadata": {"name": "default"}},
             )
+
+    def has_installed(self, crd: str) -> bool:
+        """Say whether a CRD is one of those that the run is about."""
+        return crd in self._crds
 
     def mark(self) -> Mark:
         """Remember the state of the whole cluster, for :meth:`roll_back`.
@@ -187,9 +206,27 @@ class Cluster:
             return
         self.install_crds(crd_files)
         for path in applied:
-            objects = manifests.install_order(manifests.load(path))
-            self.apply(objects, namespace="default", source=str(path))
+            for obj in manifests.install_order(manifests.load(path)):
+                labelled = self._noted_new(obj) if self.belongings else obj
+                self.apply([labelled], namespace=self.namespace, source=str(path))
         self._installed = asked
+
+    def _noted_new(self, obj: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Note an object that is not there yet, and return it with our labels."""
+        belongings, metadata = self.belongings, obj["metadata"]
+        assert belongings is not None  # noqa: S101
+        resource = self.client.resource_of(obj)
+        where = metadata.get("namespace") or self.namespace
+        made = Made.of(resource, where, metadata["name"])
+        try:
+            there = self.client.request("GET", made.path)
+        except NotFoundError:
+            belongings.note(made)
+        else:
+            if not belongings.has_made(there):
+                return obj
+        labels = {**(metadata.get("labels") or {}), **belongings.labels}
+        return {**obj, "metadata": {**metadata, "labels": labels}}
 
     def loaded(self, crd_files: Sequence[Path], applied: Sequence[Path]) -> None:
         """Note that the state holds these already; wait until the CRDs are served."""
@@ -222,9 +259,29 @@ class Cluster:
                     )
                 files[name] = path
         new = {name: crd for name, crd in found.items() if self._crds.get(name) != crd}
-        crds.create(self.client, [(crd, files[name]) for name, crd in new.items()])
+        self._create([(crd, files[name]) for name, crd in new.items()])
         self._await_crds(new.values())
         self._crds.update(new)
+
+    def _create(self, new: Sequence[tuple[dict[str, Any], Path]]) -> None:
+        if self.belongings is None:
+            crds.create(self.client, new)
+            return
+        for crd, source in new:
+            path = f"{crds.PATH}/{crd['metadata']['name']}"
+            before = crds.adopt(
+                self.client,
+                crd,
+                source,
+                labels=self.belongings.labels,
+                replace=self.belongings.replace_crds,
+                note=self.belongings.notes.append,
+            )
+            if before is None:
+                ref = f"customresourcedefinitions/{crd['metadata']['name']}"
+                self.belongings.note(Made(path, ref, ""))
+            elif before:
+                self.belongings.note_replaced(path, before)
 
     def _await_crds(self, established: Iterable[Mapping[str, Any]]) -> None:
         log = self.logs.get("kube-apiserver")

@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 from pytest_kube.client import FIELD_MANAGER
+from pytest_kube.diff import differences
 from pytest_kube.errors import (
     APIError,
     ClusterError,
@@ -17,7 +18,7 @@ from pytest_kube.errors import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     from pytest_kube.client import Client
@@ -29,6 +30,10 @@ TIMEOUT = 30.0
 
 PATH = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
 
+FORBIDDEN = 403
+
+_STRICT = {"fieldManager": FIELD_MANAGER, "fieldValidation": "Strict"}
+_SHOWN = 8
 _AT_ONCE = 8
 _PAUSE = 0.004
 _NAMES_AFTER = 0.5
@@ -50,33 +55,129 @@ def create(client: Client, crds: Sequence[tuple[dict[str, Any], Path]]) -> None:
         list(pool.map(lambda crd: _create(client, *crd), crds))
 
 
-def _create(client: Client, crd: dict[str, Any], source: Path) -> None:
-    name = crd["metadata"]["name"]
-    strict = {"fieldManager": FIELD_MANAGER, "fieldValidation": "Strict"}
+def adopt(
+    client: Client,
+    crd: Mapping[str, Any],
+    source: Path,
+    *,
+    labels: Mapping[str, str],
+    replace: bool,
+    note: Callable[[str], None],
+) -> dict[str, Any] | None:
+    """Create a CRD in somebody's cluster, unless it is there.
+
+    Args:
+        client: The cluster.
+        crd: The CRD.
+        source: The file it stands in.
+        labels: For a new one.
+        replace: Whether it takes the place of one with other content.
+        note: Told what could not be made sure of.
+
+    Returns:
+        ``None`` for a new one; the one that was replaced; nothing in it where the one
+        that is there has the same content.
+
+    Raises:
+        ManifestError: The API server finds it invalid.
+        ClusterError: One is there with other content; or its kind is not served, and
+            the user may not install it.
+    """
+    metadata = crd["metadata"]
+    name = metadata["name"]
     try:
-        client.request("POST", PATH, query=strict, body=crd)
+        there: dict[str, Any] = client.request("GET", f"{PATH}/{name}")
+    except NotFoundError:
+        labelled = {**(metadata.get("labels") or {}), **labels}
+        _create(client, {**crd, "metadata": {**metadata, "labels": labelled}}, source)
+        return None
+    except APIError as e:
+        if e.status != FORBIDDEN:
+            raise
+        if any(name == resource.full_name for resource in client.resources()):
+            note(f"CRD {name} is there; this user may not see whether as in {source}")
+            return {}
+        raise ClusterError(
+            f"CRD {name} from {source} is not installed, and this user may not do it: "
+            f"{e.details.get('message', e)}; have it installed, or name the context of "
+            "a user who may"
+        ) from None
+    differs = _differences(client, crd, there)
+    if not differs:
+        return {}
+    if not replace:
+        raise _other_content(
+            name,
+            source,
+            differs,
+            "others may rely on it: take a cluster of your own, or let the run replace "
+            "it and put it back, by replaceCRDs: true in a profile of this cluster",
+        )
+    body = {**there, "spec": crd["spec"]}
+    client.request("PUT", f"{PATH}/{name}", query=_STRICT, body=body)
+    return there
+
+
+def _create(client: Client, crd: Mapping[str, Any], source: Path) -> None:
+    name = crd["metadata"]["name"]
+    try:
+        client.request("POST", PATH, query=_STRICT, body=crd)
     except ConflictError:
         there = client.request("GET", f"{PATH}/{name}")
-        metadata = {
-            "name": name,
-            "resourceVersion": there["metadata"]["resourceVersion"],
-        }
-        ours = client.request(
-            "PUT",
-            f"{PATH}/{name}",
-            query={**strict, "dryRun": "All"},
-            body={**crd, "metadata": metadata},
-        )
-        if ours["spec"] != there["spec"]:
-            raise ClusterError(
-                f"CRD {name} from {source} is installed already, with other "
-                "content; delete the one in the cluster, or name only one file"
+        if differs := _differences(client, crd, there):
+            raise _other_content(
+                name,
+                source,
+                differs,
+                "delete the one in the cluster, or name only one file",
             ) from None
     except APIError as e:
         raise ManifestError(
             f"the API server refuses CRD {name}: {e.details.get('message', e)}",
             source=source,
         ) from e
+
+
+def _other_content(
+    name: str, source: Path, differs: Sequence[str], remedy: str
+) -> ClusterError:
+    shown = [f"    {line}" for line in differs[:_SHOWN]]
+    if len(differs) > _SHOWN:
+        shown.append(f"    and {len(differs) - _SHOWN} more")
+    return ClusterError(
+        f"CRD {name} from {source} is installed already, with other content; {remedy}"
+        "\n  installed -> file\n" + "\n".join(shown)
+    )
+
+
+def _differences(
+    client: Client, crd: Mapping[str, Any], there: Mapping[str, Any]
+) -> list[str]:
+    """Say in what a CRD differs from the one that is there, defaults set."""
+    name, known = crd["metadata"]["name"], there["metadata"]["resourceVersion"]
+    body = {**crd, "metadata": {"name": name, "resourceVersion": known}}
+    query = {**_STRICT, "dryRun": "All"}
+    before = {"spec": there["spec"]}
+    try:
+        ours = client.request("PUT", f"{PATH}/{name}", query=query, body=body)
+    except APIError as e:
+        if e.status != FORBIDDEN:
+            raise
+        # Who may not write cannot ask for defaults: what the file says is compared.
+        ours, before = crd, {"spec": _as_far_as(crd["spec"], there["spec"])}
+    return differences(before, {"spec": ours["spec"]})
+
+
+def _as_far_as(wanted: Any, there: Any) -> Any:
+    """Return of *there* what *wanted* says something about."""
+    if isinstance(wanted, dict) and isinstance(there, dict):
+        both = wanted.keys() & there.keys()
+        return {key: _as_far_as(wanted[key], there[key]) for key in both}
+    if isinstance(wanted, list) and isinstance(there, list):
+        if len(wanted) != len(there):
+            return there
+        return [_as_far_as(*pair) for pair in zip(wanted, there, strict=True)]
+    return there
 
 
 def await_served(
@@ -192,8 +293,8 @@ def _check_names(client: Client, name: str) -> None:
 def _open(client: Client, crd: Mapping[str, Any], *, single: bool) -> None:
     """See to it that the first object can be created at once."""
     path = f"{PATH}/{crd['metadata']['name']}"
-    conditions = _conditions(client, crd["metadata"]["name"])
-    if single and any(c["lastTransitionTime"] != _LONG_AGO for c in conditions):
+    conditions = _conditions(client, crd["metadata"]["name"]) if single else []
+    if any(c["lastTransitionTime"] != _LONG_AGO for c in conditions):
         # The API server holds the first create of a kind whose CRD was established
         # less than 2 s ago, for other API servers' sake. There is none.
         old = [{**c, "lastTransitionTime": _LONG_AGO} for c in conditions]
@@ -205,7 +306,11 @@ def _open(client: Client, crd: Mapping[str, Any], *, single: bool) -> None:
             served = (
                 f"/apis/{spec['group']}/{version['name']}/{spec['names']['plural']}"
             )
-            client.request("GET", served, query={"limit": "1"})
+            try:
+                client.request("GET", served, query={"limit": "1"})
+            except APIError as e:
+                if e.status != FORBIDDEN:  # a user of one namespace may not
+                    raise
 
 
 def _conditions(client: Client, name: str) -> list[dict[str, Any]]:

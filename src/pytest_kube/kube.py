@@ -94,7 +94,8 @@ class Kube(Pods):
         return self._as(kubeconfig.with_token(self.kubeconfig, token, target))
 
     def _as(self, path: Path) -> Kube:
-        cluster = replace(self.cluster, client=Client.from_kubeconfig(path))
+        client = Client.from_kubeconfig(path, read_only=self._client.read_only)
+        cluster = replace(self.cluster, client=client)
         other = replace(self, cluster=cluster)
         other.leftovers, other.steps = self.leftovers, self.steps
         return other

@@ -7,21 +7,21 @@ import json
 import os
 import re
 import secrets
-import tempfile
-from pathlib import Path
+from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urlsplit
 
 from pytest_kube.errors import ClusterError, hide_frames
 
 if TYPE_CHECKING:
-    import ssl
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
+    from pathlib import Path
     from urllib.parse import SplitResult
 
 __tracebackhide__ = hide_frames
 
 _FILES = {"certificate-authority", "client-certificate", "client-key", "tokenFile"}
+_SECTIONS = {"contexts": "context", "clusters": "cluster", "users": "user"}
 
 
 class KeyPair(NamedTuple):
@@ -68,29 +68,59 @@ def write(path: Path, *, server: str, ca: bytes, user: str, pair: KeyPair) -> Pa
             {"name": "pytest-kube", "context": {"cluster": "pytest-kube", "user": user}}
         ],
     }
-    _write_private(path, config)
+    save(path, config)
     return path
 
 
-def select(source: Path, context: str, target: Path) -> Path:
-    """Copy a kubeconfig so that *context* is its current and only one.
+def save(path: Path, config: Mapping[str, Any]) -> None:
+    """Write a kubeconfig that only its owner can read."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
+    with os.fdopen(os.open(path, flags, 0o600), "w") as f:
+        os.fchmod(f.fileno(), 0o600)  # it may have been there before
+        json.dump(config, f, indent=1)
+
+
+def narrow(sources: Sequence[Path], context: str) -> dict[str, Any]:
+    """Return what kubeconfig files have on one context, and nothing else.
+
+    Where several have an entry of a name, that of the first file counts, as it does
+    for kubectl; paths of files become absolute.
 
     Raises:
-        ClusterError: The file has no such context, or none that is complete; the text
-            lists what it has.
+        ClusterError: They have no such context, or none that is complete; the text
+            lists what they have.
     """
-    config = _load(source)
-    chosen = _named(config, "contexts", context, "context", source)
-    config["contexts"] = [{"name": context, "context": chosen}]
-    config["current-context"] = context
-    for section, key in (("clusters", "cluster"), ("users", "user")):
-        name = chosen.get(key, "")
-        details = _named(config, section, name, key, source)
-        for file in _FILES & set(details):
-            details[file] = str((source.parent / details[file]).absolute())
-        config[section] = [{"name": name, key: details}]
-    _write_private(target, config)
-    return target
+    configs = [(path, _load(path)) for path in sources]
+    where = os.pathsep.join(map(str, sources))
+    found: dict[str, dict[str, Any]] = {}
+    names = {"contexts": context}
+    for section, key in _SECTIONS.items():
+        entries: list[tuple[Path, Mapping[str, Any]]] = [
+            (path, entry)
+            for path, config in configs
+            for entry in _entries(config, section, path)
+        ]
+        details = _named([e for _, e in entries], names[section], key, where)
+        path = next(p for p, e in entries if e["name"] == names[section])
+        found[section] = _absolute(details, path.parent)
+        if section == "contexts":
+            names["clusters"] = str(details.get("cluster", ""))
+            names["users"] = str(details.get("user", ""))
+    config: dict[str, Any] = {"apiVersion": "v1", "kind": "Config"}
+    for section, key in _SECTIONS.items():
+        config[section] = [{"name": names[section], key: found[section]}]
+    return {**config, "current-context": context}
+
+
+def _absolute(details: dict[str, Any], base: Path) -> dict[str, Any]:
+    for file in _FILES & set(details):
+        details[file] = str((base / details[file]).absolute())
+    plug_in = details.get("exec")
+    if isinstance(plug_in, dict) and "/" in str(plug_in.get("command")):
+        command = str((base / plug_in["command"]).absolute())
+        details["exec"] = {**plug_in, "command": command}
+    return details
 
 
 def impersonating(source: Path, user: str, groups: Sequence[str], target: Path) -> Path:
@@ -98,7 +128,7 @@ def impersonating(source: Path, user: str, groups: Sequence[str], target: Path) 
     config = _load(source)
     for entry in config["users"]:
         entry["user"] |= {"as": user, "as-groups": list(groups)}
-    _write_private(target, config)
+    save(target, config)
     return target
 
 
@@ -107,7 +137,7 @@ def with_token(source: Path, token: str, target: Path) -> Path:
     config = _load(source)
     for entry in config["users"]:
         entry["user"] = {"token": token}
-    _write_private(target, config)
+    save(target, config)
     return target
 
 
@@ -116,7 +146,7 @@ def in_namespace(source: Path, namespace: str, target: Path) -> Path:
     config = _load(source)
     for entry in config["contexts"]:
         entry["context"]["namespace"] = namespace
-    _write_private(target, config)
+    save(target, config)
     return target
 
 
@@ -125,8 +155,34 @@ def through(source: Path, server: str, target: Path) -> Path:
     config = _load(source)
     for entry in config["clusters"]:
         entry["cluster"]["server"] = server
-    _write_private(target, config)
+    save(target, config)
     return target
+
+
+def current(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return cluster and user of a kubeconfig's current context."""
+    config = _load(path)
+
+    def named(section: str, name: str) -> dict[str, Any]:
+        entries = _entries(config, section, path)
+        return _named(entries, name, _SECTIONS[section], str(path))
+
+    chosen = named("contexts", config.get("current-context", ""))
+    return (
+        named("clusters", chosen.get("cluster", "")),
+        named("users", chosen.get("user", "")),
+    )
+
+
+def server(cluster: Mapping[str, Any], path: Path) -> str:
+    """Return the URL of a kubeconfig's cluster.
+
+    Raises:
+        ClusterError: It has none.
+    """
+    if not (url := cluster.get("server")):
+        raise ClusterError(f"kubeconfig {path}: its cluster has no server")
+    return str(url).rstrip("/")
 
 
 def server_of(path: Path) -> SplitResult:
@@ -135,24 +191,8 @@ def server_of(path: Path) -> SplitResult:
     Raises:
         ClusterError: It has none.
     """
-    cluster, _ = _current(path)
-    return urlsplit(_server(cluster, path))
-
-
-def credentials(
-    path: Path,
-) -> tuple[str, ssl.SSLContext, list[tuple[str, str]]]:
-    """Return server URL, TLS context and headers of a kubeconfig's current context."""
-    cluster, user = _current(path)
-    headers = [("Impersonate-User", user["as"])] if user.get("as") else []
-    headers += [("Impersonate-Group", group) for group in user.get("as-groups") or ()]
-    try:
-        if token := _data(user, "token", "tokenFile", path.parent, encoded=False):
-            headers.append(("Authorization", f"Bearer {token.decode().strip()}"))
-        tls = _tls_context(cluster, user, path.parent)
-    except (OSError, ValueError) as e:
-        raise ClusterError(f"kubeconfig {path}: unusable credentials: {e}") from e
-    return _server(cluster, path), tls, headers
+    cluster, _ = current(path)
+    return urlsplit(server(cluster, path))
 
 
 def credential(path: Path) -> str:
@@ -160,7 +200,7 @@ def credential(path: Path) -> str:
 
     Empty where it has none, or one that names no id.
     """
-    _, user = _current(path)
+    _, user = current(path)
     try:
         payload = user["token"].split(".")[1]
         claims = json.loads(base64.urlsafe_b64decode(payload + "=="))
@@ -195,94 +235,43 @@ def _load(path: Path) -> dict[str, Any]:
     return config
 
 
-def _current(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    config = _load(path)
-    name = config.get("current-context", "")
-    chosen = _named(config, "contexts", name, "context", path)
-    return (
-        _named(config, "clusters", chosen.get("cluster", ""), "cluster", path),
-        _named(config, "users", chosen.get("user", ""), "user", path),
-    )
-
-
-def _server(cluster: Mapping[str, Any], path: Path) -> str:
-    if not (server := cluster.get("server")):
-        raise ClusterError(f"kubeconfig {path}: its cluster has no server")
-    return str(server).rstrip("/")
+def _entries(
+    config: Mapping[str, Any], section: str, path: Path
+) -> list[Mapping[str, Any]]:
+    entries = config.get(section) or []
+    key = _SECTIONS[section]
+    if not isinstance(entries, list) or not all(
+        isinstance(e, dict)
+        and isinstance(e.get("name"), str)
+        and isinstance(e.get(key) or {}, dict)
+        for e in entries
+    ):
+        raise ClusterError(
+            f"kubeconfig {path}: not a kubeconfig: {section} is no list of entries "
+            f"with a name and a {key}"
+        )
+    return entries
 
 
 def _named(
-    config: Mapping[str, Any], section: str, name: str, key: str, path: Path
+    entries: Iterable[Mapping[str, Any]], name: str, key: str, where: str
 ) -> dict[str, Any]:
-    """Return an entry of a kubeconfig's section, of the file *path*.
+    """Return an entry of a kubeconfig's section.
 
     Raises:
         ClusterError: There is none of that name; the text lists those there are.
     """
-    entries = config.get(section) or ()
+    names = []
     for entry in entries:
         if entry["name"] == name:
             return dict(entry.get(key) or {})
-    known = ", ".join(e["name"] for e in entries) or "none"
-    raise ClusterError(f"kubeconfig {path}: no {key} {name!r}; there are: {known}")
-
-
-def _data(
-    section: Mapping[str, Any], key: str, file_key: str, base: Path, *, encoded: bool
-) -> bytes | None:
-    if value := section.get(key):
-        return base64.b64decode(value) if encoded else str(value).encode()
-    if value := section.get(file_key):
-        return Path(base / value).read_bytes()
-    return None
-
-
-def _tls_context(
-    cluster: Mapping[str, Any], user: Mapping[str, Any], base: Path
-) -> ssl.SSLContext:
-    import ssl  # not yet needed while a control plane starts
-
-    unsupported = {"exec", "auth-provider", "username"} & set(user)
-    if unsupported:
-        raise ClusterError(
-            f"the kubeconfig's user logs in by {', '.join(sorted(unsupported))}, which "
-            "is not supported; use a client certificate or a token"
-        )
-    ca = _data(
-        cluster,
-        "certificate-authority-data",
-        "certificate-authority",
-        base,
-        encoded=True,
+        names.append(entry["name"])
+    near = get_close_matches(name, names, n=1)
+    guess = f"did you mean {near[0]}? There" if near else "there"
+    raise ClusterError(
+        f"kubeconfig {where}: no {key} {name!r}; {guess} are: "
+        f"{', '.join(names) or 'none'}"
     )
-    tls = ssl.create_default_context(cadata=ca.decode() if ca else None)
-    # From Python 3.13 on it demands what other Kubernetes clients do without.
-    tls.verify_flags &= ~ssl.VERIFY_X509_STRICT
-    if cluster.get("insecure-skip-tls-verify"):
-        tls.check_hostname = False
-        tls.verify_mode = ssl.CERT_NONE
-    certificate = _data(
-        user, "client-certificate-data", "client-certificate", base, encoded=True
-    )
-    key = _data(user, "client-key-data", "client-key", base, encoded=True)
-    if certificate and key:
-        # Python's TLS reads key pairs from files only; this one lives for a moment
-        # and is private to the user.
-        with tempfile.NamedTemporaryFile(delete=False) as file:
-            file.write(certificate + b"\n" + key)
-        try:
-            tls.load_cert_chain(file.name)
-        finally:
-            os.unlink(file.name)  # noqa: PTH108
-    return tls
-
-
-def _write_private(path: Path, config: dict[str, Any]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
-    with os.fdopen(os.open(path, flags, 0o600), "w") as f:
-        os.fchmod(f.fileno(), 0o600)  # it may have been there before
-        json.dump(config, f, indent=1)
 
 
 def _base64(data: bytes) -> str:

@@ -51,6 +51,10 @@ FLAGS = {
         "One cluster for all workers of pytest-xdist, with a namespace for each test, "
         "instead of a cluster for each worker (kwok, envtest)."
     ),
+    "--kube-allow-writes": (
+        "Let tests write to the cluster of --kube=existing; without it they read, in "
+        "the namespace of the context."
+    ),
 }
 
 OPTIONS = {
@@ -81,7 +85,10 @@ OPTIONS = {
         "DIR",
         "Where they are kept (default: .pytest-kube/artifacts).",
     ),
-    "--kube-context": ("NAME", "The kubeconfig context that --kube=existing uses."),
+    "--kube-context": (
+        "NAME",
+        "The kubeconfig context that --kube=existing uses; in-cluster in a pod.",
+    ),
     "--kube-config": ("FILE", "The kubeconfig file that --kube=existing uses."),
 }
 
@@ -145,6 +152,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "When a program is ready: log:REGEX, http://127.0.0.1:{port:health}/readyz, "
         "lease:NAME, watches (kwok, envtest: the default) or started.",
         default="",
+    )
+    parser.addini(
+        "kube_refuse",
+        "Words that the context, cluster and server of --kube=existing must not have "
+        "in their names; * stands for anything (default: prod production prd live).",
+        type="args",
+        default=["prod", "production", "prd", "live"],
     )
     parser.addini(
         "kube_redact",
@@ -242,6 +256,14 @@ def pytest_terminal_summary(
 ) -> None:
     """Say what the cluster was, or how to get one."""
     summary(terminalreporter, config.stash.get(SESSION, None))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """Take over what a worker of pytest-xdist has made and others may still need."""
+    session = node.config.stash.get(SESSION, None)
+    if session:
+        session.take_over(getattr(node, "workeroutput", None) or {})
 
 
 @pytest.hookimpl(trylast=True)

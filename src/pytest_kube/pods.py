@@ -82,6 +82,7 @@ class Pods(Waits):
         Example:
             >>> kube.exec("deployment/web", "cat", "/etc/hostname")
         """
+        self._client.refuse_write(f"exec in {ref}")
         flags = [f"--container={container}"] if container else []
         return self._kubectl(
             ["exec", *flags],

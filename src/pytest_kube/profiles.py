@@ -52,6 +52,9 @@ class Profile:
         config: A config file of kind's own; its path, from the profile's (kind).
         context: The context of the kubeconfig (existing).
         kubeconfig: The kubeconfig file (existing).
+        allow_writes: Whether tests may write (existing).
+        replace_crds: Whether CRDs of ``kube_crds`` take the place of those that are
+            there with other content, for the run (existing).
     """
 
     name: str
@@ -67,6 +70,8 @@ class Profile:
     config: str = ""
     context: str = ""
     kubeconfig: str = ""
+    allow_writes: bool = False
+    replace_crds: bool = False
 
 
 def providers() -> dict[str, Any]:
@@ -134,6 +139,8 @@ def _read_profile(name: str, path: Path) -> Profile:
             "config": reader.file,
             "context": reader.text,
             "kubeconfig": reader.text,
+            "allowWrites": reader.boolean,
+            "replaceCRDs": reader.boolean,
         },
     )
     if "provider" not in values:
@@ -145,6 +152,8 @@ _SNAKE = {
     "featureGates": "feature_gates",
     "runtimeConfig": "runtime_config",
     "extraArgs": "extra_args",
+    "allowWrites": "allow_writes",
+    "replaceCRDs": "replace_crds",
 }
 
 

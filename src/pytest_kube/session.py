@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_kube import profiles
+from pytest_kube import contexts, profiles
 from pytest_kube.binaries.releases import resolve_version
 from pytest_kube.errors import (
+    APIError,
     ClusterError,
     KubeError,
     RollbackError,
@@ -28,9 +29,12 @@ from pytest_kube.settings import read
 from pytest_kube.system.gates import Gates
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator
+    from collections.abc import Callable, Collection, Iterator, Mapping
+    from contextlib import AbstractContextManager
 
+    from pytest_kube.client import Client
     from pytest_kube.cluster import Cluster, Provider
+    from pytest_kube.contexts import Context
     from pytest_kube.controllers.runner import Controller
     from pytest_kube.kube import Kube
     from pytest_kube.settings import Settings
@@ -48,6 +52,9 @@ _MARGIN, _MARGIN_SHARE = 2.0, 0.2
 """Seconds between the end of a wait and that of a test by pytest-timeout, at most; for
 a short one this share of it."""
 
+FORBIDDEN = 403
+
+_HANDED_OVER = "pytest-kube"
 _NAMESPACE_LENGTH = 63
 _FOLDER_NAME_LENGTH = 120
 
@@ -95,6 +102,9 @@ class Session:
         self._stale = False
         self._renewals = 0
         self._used: list[str] = []
+        self._context: Context | None = None
+        self._handed_over: list[dict[str, Any]] = []
+        self._left: list[str] = []
 
     @classmethod
     def from_config(cls, config: pytest.Config) -> Session:
@@ -108,7 +118,13 @@ class Session:
                 resolve_version(version)
         except SettingsError as e:
             raise pytest.UsageError(f"--kube-version: {e}") from e
-        return cls(config, settings)
+        session = cls(config, settings)
+        if settings.profile.provider == "existing":
+            try:
+                session._context = contexts.chosen(settings)
+            except KubeError as e:
+                raise pytest.UsageError(str(e)) from e
+        return session
 
     # --- what pytest prints -------------------------------------------------
 
@@ -118,10 +134,13 @@ class Session:
         text = f"kube: {profile.provider}"
         if profile.name != profile.provider:
             text += f" (profile {profile.name})"
-        if profile.provider != "existing":
-            versions = self.settings.versions or (self.settings.version,)
-            text += f", Kubernetes {', '.join(map(resolve_version, versions))}"
-        return text
+        if self._context:
+            writes = (
+                "" if profile.allow_writes else "; only read, see --kube-allow-writes"
+            )
+            return f"{text}, {self._context}{writes}"
+        versions = self.settings.versions or (self.settings.version,)
+        return f"{text}, Kubernetes {', '.join(map(resolve_version, versions))}"
 
     def start_early(self) -> str | None:
         """Start the cluster before the first test; return the line that says so."""
@@ -134,10 +153,12 @@ class Session:
         return self._started()
 
     def summary(self) -> str | None:
-        """Return the lines at the bottom: what was used."""
+        """Return the lines at the bottom: what was used, and what was left there."""
         lines = [*self._used, *self._summed_up()]
         if lines and self._artifacts:
             lines[-1] += f", diagnostics in {self._shown(self.settings.artifacts_dir)}"
+        if self._left:
+            lines += ["kube: left in the cluster, to be removed:", *self._left]
         return "\n".join(lines) or None
 
     def _summed_up(self) -> list[str]:
@@ -230,21 +251,49 @@ class Session:
         self._stack.close()
 
     def _start(self) -> Cluster:
-        profile = self.settings.profile
-        provider: Provider = profiles.providers()[profile.provider].load()
         started = time.monotonic()
-        cluster = self._stack.enter_context(
-            provider(profile, self.settings, self._report)
-        )
+        cluster = self._stack.enter_context(self._provided())
         self._seconds = time.monotonic() - started
         _check_version(self.settings.version, cluster)
-        cluster.install(self.settings.crds, self.settings.manifests)
+        crds, applied = self.settings.crds, self.settings.manifests
+        if cluster.client.read_only and (crds or applied):
+            self._report("only read: kube_crds and kube_manifests are not installed")
+        else:
+            cluster.install(crds, applied)
+        for note in cluster.belongings.notes if cluster.belongings else ():
+            self._report(note)
         return cluster
 
+    def _provided(self) -> AbstractContextManager[Cluster]:
+        profile = self.settings.profile
+        provider: Provider = profiles.providers()[profile.provider].load()
+        return provider(profile, self.settings, self._report)
+
     def close(self) -> None:
-        """Delete the cluster. Can be called again."""
+        """Delete the cluster, or what was made in it. Can be called again."""
+        belongings = self._cluster.belongings if self._cluster else None
+        if belongings and (output := getattr(self._config, "workeroutput", None)):
+            # Other workers may need it still.
+            output[_HANDED_OVER] = belongings.handed_over()
         self._stack.close()
         self._gates.close()
+        if self._handed_over:
+            try:
+                with self._provided() as cluster:
+                    if belongings := cluster.belongings:
+                        for data in self._handed_over:
+                            belongings.take_over(data)
+            except KubeError as e:
+                self._left.append(f"  all that has the label pytest-kube/run: {e}")
+            self._handed_over.clear()
+        if belongings and self._context:
+            self._left += belongings.lines(self._context.kubectl)
+            belongings.left.clear()
+
+    def take_over(self, output: Mapping[str, Any]) -> None:
+        """Take what a worker of pytest-xdist has left for the end of the run."""
+        if data := output.get(_HANDED_OVER):
+            self._handed_over.append(data)
 
     # --- what tests borrow --------------------------------------------------
 
@@ -271,8 +320,10 @@ class Session:
                 tuple(base / p for p in _listed(marked.get("manifests"))),
             )
             shared = isolation == "none"
-            name = "default" if shared else _namespace_name(node.name or "session")
+            own = _namespace_name(node.name or "session")
+            name = cluster.namespace if shared else own
             handle = Kube(cluster, name, self.settings.timeout, _folder(self._config))
+            handle.leftovers.is_own = not shared
             handle.deadline = self._deadline
             if lent.mark:
                 handle.mark_revision = lent.mark.since
@@ -291,7 +342,7 @@ class Session:
                 self._handles = [h for h in self._handles if h is not handle]
                 if self._running is node:
                     self._running = None
-                if isolation == "namespace":
+                if isolation == "namespace" or cluster.belongings:
                     handle.leftovers.clean_up()
         finally:
             self._lent.remove(lent)
@@ -301,7 +352,17 @@ class Session:
     def _create_namespace(self, cluster: Cluster, name: str) -> None:
         try:
             cluster.create_namespace(name)
+        except APIError as e:
+            if cluster.belongings and e.status == FORBIDDEN:
+                raise ClusterError(
+                    "a namespace for the test cannot be made: "
+                    f"{e.details.get('message', e)}\n  With --kube-isolation=none the "
+                    f"tests share the namespace of the context, {cluster.namespace}"
+                ) from None
+            raise
         except ClusterError as e:
+            if cluster.belongings:
+                raise
             self._lose()
             e.add_note("The next test gets a new cluster.")
             raise
@@ -398,6 +459,7 @@ class Session:
         )
         # A file of the test's own, for with a rollback CRDs come and go.
         cache = cluster.guardian.directory / f"discovery-{kube.namespace}.json"
+        _guard(api, cluster.client)
         with api:
             # By default it caches in a file named after the server's URL, which the
             # next cluster on the same port would find.
@@ -415,7 +477,8 @@ class Session:
             kube,
             self.settings,
             folder=_folder(self._config),
-            wide=self._isolation(kube.cluster, item) != "namespace",
+            wide=self._isolation(kube.cluster, item) != "namespace"
+            and kube.cluster.belongings is None,
             service_account=marked,
             identities=self._identities,
             gates=self._gates,
@@ -444,6 +507,10 @@ class Session:
 
     def _isolation(self, cluster: Cluster, node: pytest.Item | pytest.Collector) -> str:
         asked = _marked(node).get("isolation") or self.settings.isolation
+        if cluster.client.read_only:
+            if asked == "namespace":
+                cluster.client.refuse_write("isolation by namespace makes namespaces")
+            asked = asked or "none"
         able = "rollback" in cluster.capabilities and not self.settings.share
         if asked == "rollback" and not able:
             raise SettingsError(
@@ -558,6 +625,18 @@ def _marked(item: pytest.Item | pytest.Collector) -> dict[str, Any]:
     for marker in reversed(list(item.iter_markers("kube"))):
         merged |= marker.kwargs
     return merged
+
+
+def _guard(api: Any, client: Client) -> None:
+    """Let the official client refuse what ours refuses."""
+    send = api.rest_client.request
+
+    def request(method: str, url: str, *args: Any, **how: Any) -> Any:
+        if method not in {"GET", "HEAD"}:
+            client.refuse_write(f"{method} {url}")
+        return send(method, url, *args, **how)
+
+    api.rest_client.request = request
 
 
 def _listed(value: Any) -> list[Any]:

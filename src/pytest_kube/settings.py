@@ -31,6 +31,10 @@ DEFAULT_TIMEOUT = 10.0
 """Seconds that a wait takes at most, when neither test nor option says otherwise."""
 
 
+REFUSE = ("prod", "production", "prd", "live")
+"""Words in the names of clusters that tests keep away from."""
+
+
 @dataclass(frozen=True)
 class Settings:
     """Everything that options, environment and ini files decide.
@@ -56,6 +60,7 @@ class Settings:
             its own who may do everything.
         strict: Whether what is only warned of otherwise is an error.
         controller_ready: When it is ready, if it is a program; may be empty.
+        refuse: What the name of an existing cluster must not have in it.
         redact: Names of environment variables whose values no artifact shows; ``*``
             stands for anything.
     """
@@ -79,6 +84,7 @@ class Settings:
     controller_ready: str = ""
     service_account: str = ""
     strict: bool = False
+    refuse: tuple[str, ...] = REFUSE
     redact: tuple[str, ...] = ()
 
     def redacted_values(self, environ: Mapping[str, str]) -> list[str]:
@@ -102,6 +108,8 @@ def read(config: pytest.Config) -> Settings:
         profile = replace(profile, context=context)
     if kubeconfig := _text(config, "kube_config"):
         profile = replace(profile, kubeconfig=kubeconfig)
+    if _text(config, "kube_allow_writes") is not None:
+        profile = replace(profile, allow_writes=_flag(config, "kube_allow_writes"))
     versions = _versions(config, profile)
     binaries = _text(config, "kube_binaries") or "auto"
     reuse, share = _flag(config, "kube_reuse"), _flag(config, "kube_share")
@@ -136,6 +144,7 @@ def read(config: pytest.Config) -> Settings:
         service_account=str(config.getini("kube_service_account") or ""),
         strict=bool(config.getini("kube_strict")),
         controller_ready=str(config.getini("kube_controller_ready") or ""),
+        refuse=tuple(config.getini("kube_refuse")),
         redact=_variables(config, "kube_redact"),
     )
 

@@ -117,7 +117,7 @@ class Verbs:
             resource = self._client.resource_of(obj)
             _check_name(obj)
             where = self._where(resource, obj)
-            self.leftovers.remember(resource, where, obj["metadata"]["name"])
+            self.leftovers.remember_new(resource, where, obj["metadata"]["name"])
             applied = self.cluster.apply(
                 [obj], namespace=self.namespace, source=origin, force=force
             )

@@ -13,7 +13,7 @@ import pytest
 from pytest_kube import ClusterError, HistoryError, deleted, exists, field, phase
 from pytest_kube.client import Client
 from pytest_kube.kube import Kube
-from pytest_kube.kubeconfig import credentials
+from pytest_kube.login import read
 from pytest_kube.profiles import Profile
 from pytest_kube.providers import envtest
 from pytest_kube.settings import Settings
@@ -322,7 +322,7 @@ def test_who_removes_the_last_finalizer_is_named(kube: Kube, ann: Client) -> Non
 
 def test_impersonated_user_is_the_user(kube: Kube) -> None:
     """A ServiceAccount by its whole name."""
-    server, tls, headers = credentials(kube.cluster.kubeconfig)
+    server, tls, headers, *_ = read(kube.cluster.kubeconfig)
     robot = f"system:serviceaccount:{kube.namespace}:robot"
     acting = [("Impersonate-User", robot), ("Impersonate-Group", "system:masters")]
     client = Client(server, tls, [*headers, *acting])

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import yaml
 
-from pytest_kube import kubeconfig
+from pytest_kube import login
 from pytest_kube.client import Client
 from pytest_kube.controlplane.certs import Authority
 from pytest_kube.errors import (
@@ -410,8 +410,8 @@ def credentials(folder: Path, content: dict[str, Any]) -> tuple[str, dict[str, s
     """Return the server and the headers of a kubeconfig."""
     path = folder / "config"
     path.write_text(yaml.safe_dump(content), "utf-8")
-    server, _, headers = kubeconfig.credentials(path)
-    return server, headers
+    found = login.read(path)
+    return found.server, found.headers
 
 
 def test_token_becomes_a_header(tmp_path: Path) -> None:
@@ -460,7 +460,7 @@ def test_client_certificates_are_taken_from_data_or_files(tmp_path: Path) -> Non
         ({}, "kubeconfig FILE: no context ''; there are: none"),
         (
             {**config({}), "current-context": "there"},
-            "kubeconfig FILE: no context 'there'; there are: here",
+            "kubeconfig FILE: no context 'there'; did you mean here? There are: here",
         ),
         (
             {**config({}), "clusters": None},
@@ -472,24 +472,17 @@ def test_client_certificates_are_taken_from_data_or_files(tmp_path: Path) -> Non
         ),
         (config({}, server=""), "kubeconfig FILE: its cluster has no server"),
         (
-            config({"exec": {"command": "aws"}}),
-            (
-                "the kubeconfig's user logs in by exec, which is not supported; use a "
-                "client certificate or a token"
-            ),
-        ),
-        (
             config({"username": "jane", "password": "x"}),
             (
-                "the kubeconfig's user logs in by username, which is not supported; use a "
-                "client certificate or a token"
+                "the kubeconfig's user logs in by username, which is not supported; use "
+                "an exec plug-in, a client certificate or a token"
             ),
         ),
         (
             config({"auth-provider": {"name": "gcp"}}),
             (
                 "the kubeconfig's user logs in by auth-provider, which is not supported; "
-                "use a client certificate or a token"
+                "use an exec plug-in, a client certificate or a token"
             ),
         ),
         (

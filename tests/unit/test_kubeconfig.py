@@ -69,7 +69,8 @@ def test_token_has_the_name_that_audit_logs_give_it(
 
 def test_user_without_a_token_has_no_credential_of_a_name(source: Path) -> None:
     """A certificate is its user's own."""
-    jane = kubeconfig.select(source, "staging", source.with_name("jane"))
+    jane = source.with_name("jane")
+    kubeconfig.save(jane, kubeconfig.narrow([source], "staging"))
 
     assert kubeconfig.credential(jane) == ""
 
@@ -90,11 +91,7 @@ def source(tmp_path: Path) -> Path:
 
 def selected(source: Path, context: str) -> dict[str, Any]:
     """Return the content of a copy with one context."""
-    target = source.with_name("selected")
-    found: dict[str, Any] = json.loads(
-        kubeconfig.select(source, context, target).read_text("utf-8")
-    )
-    return found
+    return kubeconfig.narrow([source], context)
 
 
 def test_written_file_is_complete_and_private(tmp_path: Path) -> None:
@@ -152,7 +149,7 @@ def test_file_that_others_could_read_becomes_private(
     target.write_text("a long text that was there before" * 100)
     target.chmod(0o644)
 
-    kubeconfig.select(source, "production", target)
+    kubeconfig.save(target, kubeconfig.narrow([source], "production"))
 
     assert mode(target) == 0o600
     assert json.loads(target.read_text("utf-8"))["current-context"] == "production"
@@ -199,7 +196,7 @@ def test_unknown_context_lists_those_that_exist(source: Path) -> None:
         selected(source, "stagin")
 
     assert str(caught.value) == (
-        f"kubeconfig {source}: no context 'stagin'; there are: staging, robot, "
+        f"kubeconfig {source}: no context 'stagin'; did you mean staging? There are: staging, robot, "
         "production"
     )
 
@@ -240,6 +237,6 @@ def test_missing_file_is_named(tmp_path: Path) -> None:
     path = tmp_path / "nowhere"
 
     with pytest.raises(ClusterError) as caught:
-        kubeconfig.select(path, "staging", tmp_path / "selected")
+        kubeconfig.narrow([path], "staging")
 
     assert str(caught.value) == f"kubeconfig {path}: No such file or directory"

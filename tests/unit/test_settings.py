@@ -10,7 +10,7 @@ from pytest_kube import profiles
 from pytest_kube.errors import SettingsError
 from pytest_kube.fixtures import asked_for
 from pytest_kube.profiles import NodeGroup, Profile
-from pytest_kube.settings import Settings, read
+from pytest_kube.settings import REFUSE, Settings, read
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -78,6 +78,8 @@ images: [controller:dev, sidecar:dev]
 workers: 2
 context: staging
 kubeconfig: kube/config
+allowWrites: true
+replaceCRDs: true
 """
 
     profile = profile_of(tmp_path, text)
@@ -95,6 +97,8 @@ kubeconfig: kube/config
         workers=2,
         context="staging",
         kubeconfig="kube/config",
+        allow_writes=True,
+        replace_crds=True,
     )
 
 
@@ -469,6 +473,50 @@ def test_context_and_kubeconfig_go_into_the_profile(
     )
 
     assert (found.profile.context, found.profile.kubeconfig) == ("new", "mine")
+
+
+@pytest.mark.parametrize(
+    ("option", "environment", "profile", "expected"),
+    [
+        ([], None, "", False),
+        ([], None, "allowWrites: true", True),
+        ([], "false", "allowWrites: true", False),
+        (["--kube-allow-writes"], "false", "", True),
+    ],
+)
+def test_writes_are_allowed_by_whom_is_nearest(
+    settings_of: Callable[..., Settings],
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    option: list[str],
+    environment: str | None,
+    profile: str,
+    expected: bool,
+) -> None:
+    """Nobody has allowed them by default."""
+    if environment:
+        monkeypatch.setenv("PYTEST_KUBE_ALLOW_WRITES", environment)
+
+    found = settings_of(
+        "--kube=big", *option, profile=f"provider: existing\n{profile}\n"
+    )
+
+    assert found.profile.allow_writes is expected
+
+
+@pytest.mark.parametrize(
+    ("ini", "expected"),
+    [
+        ("", REFUSE),
+        ("kube_refuse = prod *.corp", ("prod", "*.corp")),
+        ("kube_refuse =", ()),
+    ],
+)
+def test_refused_names_may_be_chosen(
+    settings_of: Callable[..., Settings], ini: str, expected: tuple[str, ...]
+) -> None:
+    """Also that none are."""
+    assert settings_of("--kube=existing", ini=ini).refuse == expected
 
 
 @pytest.mark.parametrize(

@@ -34,15 +34,17 @@ class Access:
         self._gates = gates
         self._identity = identity
         self._server = kubeconfig.server_of(identity)
+        self._has_proxy = "proxy-url" in kubeconfig.current(identity)[0]
         self._gate: Gate | None = None
 
     @property
     def is_gated(self) -> bool:
         """Whether it can be shut: the server is one of this machine.
 
-        A server elsewhere is reached directly: its certificate is not for a gate here.
+        A server elsewhere is reached directly: its certificate is not for a gate here,
+        and what a proxy takes for this machine is another one.
         """
-        return self._server.hostname in _HERE
+        return self._server.hostname in _HERE and not self._has_proxy
 
     def open(self) -> None:
         """Let through who reads the kubeconfig from now on, and nobody from before."""

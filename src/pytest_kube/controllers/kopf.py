@@ -13,7 +13,7 @@ from pathlib import Path
 from textwrap import indent
 from typing import TYPE_CHECKING, Any
 
-from pytest_kube import kubeconfig
+from pytest_kube import login
 from pytest_kube.controllers import kopf_logs
 from pytest_kube.controllers.loops import watched
 from pytest_kube.errors import ControllerError, hide_frames
@@ -178,17 +178,18 @@ class KopfWork:
 
         trace = aiohttp.TraceConfig()
         trace.on_request_end.append(on_request_end)
-        server, tls, headers = kubeconfig.credentials(self._surroundings.kubeconfig)
+        found = login.read(self._surroundings.kubeconfig)
         session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(
-                limit=0, ssl=tls, socket_factory=self._socket
+                limit=0, ssl=found.tls, socket_factory=self._socket
             ),
-            headers=headers,
+            headers=found.headers,
+            proxy=found.proxy or None,
             trace_configs=[trace],
         )
         return self._kopf.AiohttpSession(
             aiohttp_session=session,
-            server=server,
+            server=found.server,
             default_namespace=self._surroundings.namespace,
         )
 

@@ -100,6 +100,7 @@ class Starter:
             self.settings.service_account,
         )
         account = next(account for account in accounts if account is not None)
+        self.kube.cluster.client.refuse_write("a controller writes")
         return self.kube.steps.take(
             lambda: self._start(spec, account, options),
             lambda: call("run_controller", (spec,), options),
