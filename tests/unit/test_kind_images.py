@@ -21,7 +21,7 @@ def daemon(*tags: str) -> Any:
     """Return a docker that has images of these tags, and one without any."""
     images = [{"RepoTags": [f"kindest/node:{tag}"]} for tag in tags]
     listed = [*images, {"RepoTags": None}]
-    return SimpleNamespace(api=SimpleNamespace(images=lambda **_: listed))
+    return SimpleNamespace(api=SimpleNamespace(images=lambda: listed))
 
 
 def test_minor_version_is_the_image_that_was_made_for_our_kind() -> None:

@@ -18,7 +18,7 @@ from pytest_kube.binaries.store import Store
 from pytest_kube.controlplane import kept
 from pytest_kube.errors import ClusterError, SettingsError, hide_frames
 from pytest_kube.profiles import ARCHIVES
-from pytest_kube.providers import kind_plane
+from pytest_kube.providers import kind_nodes, kind_plane
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -80,6 +80,8 @@ def daemon() -> Any:
             "--kube=kind needs the docker package: pip install 'pytest-kube[kind]'. "
             "--kube=kwok and --kube=envtest work without docker"
         ) from e
+    if kind_nodes.engine() == "podman":
+        return _podman(docker)
     try:
         client = docker.from_env(timeout=60)
         client.ping()
@@ -96,6 +98,23 @@ def daemon() -> Any:
             f"--kube=kind needs a docker daemon, and none answers at {where}: {e}\n"
             "  Start it, or point DOCKER_HOST at one; 'docker info' tells the same."
             "\n  --kube=kwok and --kube=envtest work without docker"
+        ) from e
+    return client
+
+
+def _podman(docker: Any) -> Any:
+    """Return a client of podman, which speaks as docker does."""
+    own = f"{os.environ.get('XDG_RUNTIME_DIR') or '/run'}/podman/podman.sock"
+    address = os.environ.get("CONTAINER_HOST") or f"unix://{own}"
+    try:
+        client = docker.DockerClient(base_url=address, timeout=60)
+        client.ping()
+    except (docker.errors.DockerException, OSError) as e:
+        raise ClusterError(
+            "--kube=kind with KIND_EXPERIMENTAL_PROVIDER=podman needs podman's socket, "
+            f"and none answers at {address}: {e}\n  Start it: systemctl --user start "
+            "podman.socket (without --user for root), or let CONTAINER_HOST name "
+            "another one"
         ) from e
     return client
 
@@ -128,10 +147,11 @@ def node_image(docker: Any, asked: str) -> str:
 
 def _local(docker: Any, minor: str) -> list[str]:
     """Return the versions of a minor that docker has a node image of, oldest first."""
-    tag = re.compile(rf"kindest/node:v({re.escape(minor)}\.\d+)")
+    # podman writes the host of the registry, too.
+    tag = re.compile(rf"(?:docker\.io/)?kindest/node:v({re.escape(minor)}\.\d+)")
     found = (
         match[1]
-        for image in docker.api.images(name="kindest/node")
+        for image in docker.api.images()
         for match in map(tag.fullmatch, image["RepoTags"] or ())
         if match
     )
