@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pytest_kube.binaries.releases import (
-    DEFAULT_VERSION,
     NODE_IMAGES,
+    image_version,
     minor_version,
     resolve_version,
 )
@@ -123,21 +123,23 @@ def node_image(docker: Any, asked: str) -> str:
     """Return the node image for a version as it was asked for.
 
     For a minor version that is the one made for our kind, or another one that docker
-    has already; a full version is that one.
+    has already; a full version is that one. What has to be pulled has a digest.
 
     Raises:
         SettingsError: There is none for that minor version.
     """
-    version = resolve_version(asked)
-    if version == asked.strip().removeprefix("v"):
-        return NODE_IMAGES.get(version, f"kindest/node:v{version}")
-    minor = minor_version(version if asked else DEFAULT_VERSION)
+    version = image_version(asked)
+    minor = minor_version(version)
+    local = _local(docker, minor)
     made = next((v for v in NODE_IMAGES if minor_version(v) == minor), "")
-    patches = _local(docker, minor)
-    if patches and made not in patches:
-        return f"kindest/node:v{patches[-1]}"
+    if version != minor:
+        made = version
+    elif local and made not in local:
+        made = local[-1]
+    if made in local:
+        return f"kindest/node:v{made}"
     if made:
-        return NODE_IMAGES[made]
+        return NODE_IMAGES.get(made, f"kindest/node:v{made}")
     raise SettingsError(
         f"--kube-version={asked}: no node image of kind is known for it, and docker "
         f"has none; known are {', '.join(map(minor_version, NODE_IMAGES))}. Name one "
