@@ -85,9 +85,9 @@ def pythons(session: nox.Session) -> None:
 @nox.session(venv_backend="uv", python="3.11", download_python="never")
 def oldest(session: nox.Session) -> None:
     """The same with the lowest versions that our dependencies may have."""
-    session.install("--resolution=lowest-direct", "-e", ".[kind]")
-    # What tests need leaves alone what is there, as long as that will do.
-    session.install(*nox.project.dependency_groups(PROJECT, "test"))
+    install(session, "test")
+    # Last, for what the tests need would raise some again.
+    session.install("--upgrade", "--resolution=lowest-direct", "-e", ".[kind]")
     session.run("pytest", *SHORT, *session.posargs)
 
 
