@@ -433,7 +433,7 @@ def nox(project: Project, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "nox", "--no-venv", "--no-install", *arguments],
         cwd=project.path,
-        env=environment(NOX_RUN_SCRIPT_MODE="none"),
+        env=environment(NOX_SCRIPT_MODE="none"),
         capture_output=True,
         text=True,
         timeout=100,
