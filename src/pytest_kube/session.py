@@ -583,8 +583,6 @@ class Session:
         self, item: pytest.Item, failure: str, *, outcome: str = "failed"
     ) -> str:
         """Collect what explains a failure; return the section for the report."""
-        from pytest_kube.diagnostics import collect
-
         folder = None
         # What the failure of the test has left is not replaced by that of its teardown.
         if self.settings.artifacts != "none" and not item.stash[IS_COLLECTED]:
@@ -593,6 +591,8 @@ class Session:
             self._artifacts += 1
         shown = self._shown(folder) if folder else ""
         with self._without_timer():
+            from pytest_kube.diagnostics import collect  # half a second, the first time
+
             return collect.collect(
                 item.stash[HANDLE],
                 folder,
