@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,7 +12,8 @@ from pytest_kube import profiles
 from pytest_kube.binaries.releases import PROGRAMS, resolve_version
 from pytest_kube.binaries.store import Store
 from pytest_kube.errors import ClusterError, KubeError, SettingsError
-from pytest_kube.settings import IDLE, Settings
+from pytest_kube.kubebuilder import start_timeout
+from pytest_kube.settings import IDLE, START_TIMEOUT, Settings
 from pytest_kube.system.kept import Kept, end, kept, status
 
 if TYPE_CHECKING:
@@ -193,6 +195,7 @@ def _up(arguments: argparse.Namespace) -> int:
         version=arguments.kube_version or profile.version,
         binaries=arguments.kube_binaries,
         offline=arguments.kube_offline,
+        start_timeout=start_timeout(os.environ) or START_TIMEOUT,
         reuse=True,
         idle=arguments.idle * 60,
     )

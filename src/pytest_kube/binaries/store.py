@@ -172,7 +172,9 @@ class Store:
     def _fetch(self, names: Sequence[str]) -> dict[str, Path]:
         """Download or build programs, unless another process does just that."""
         if self.offline:
-            refused = "the offline switch (--kube-offline) is on"
+            refused = (
+                "the offline switch (--kube-offline or ENVTEST_INSTALLED_ONLY) is on"
+            )
             raise self._missing(dict.fromkeys(names, refused), build=refused)
         # One order for everybody, or two processes would wait for each other.
         with ExitStack() as locks:

@@ -97,8 +97,8 @@ def create(
 def _read_only(context: Context) -> str:
     return (
         f"the cluster of context {context.name} ({context.server}) is only read, until "
-        "writes are allowed: by --kube-allow-writes, kube_allow_writes = true in the "
-        "ini file, or allowWrites: true in a profile"
+        "writes are allowed: by --kube-allow-writes, PYTEST_KUBE_ALLOW_WRITES=true, "
+        "kube_allow_writes = true in the ini file, or allowWrites: true in a profile"
     )
 
 
