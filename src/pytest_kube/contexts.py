@@ -98,6 +98,20 @@ def chosen(settings: Settings) -> Context:
     return context
 
 
+def names(file: str) -> tuple[list[Path], list[str]]:
+    """Return the kubeconfig files, and the contexts that they have.
+
+    Args:
+        file: The only one, or empty for those that kubectl finds.
+
+    Raises:
+        SettingsError: There is no kubeconfig.
+        ClusterError: One cannot be read.
+    """
+    sources = _sources(file)
+    return sources, kubeconfig.context_names(sources)
+
+
 def _current(file: str, asked_by: str) -> str:
     """Return the context that envtest takes: that of a pod in one, or the current one.
 

@@ -113,6 +113,16 @@ def narrow(sources: Sequence[Path], context: str) -> dict[str, Any]:
     return {**config, "current-context": context}
 
 
+def context_names(sources: Sequence[Path]) -> list[str]:
+    """Return the names of the contexts that kubeconfig files have.
+
+    Raises:
+        ClusterError: One cannot be read.
+    """
+    found = [_entries(_load(path), "contexts", path) for path in sources]
+    return list(dict.fromkeys(str(e["name"]) for entries in found for e in entries))
+
+
 def current_context(sources: Sequence[Path]) -> str:
     """Return the current context of kubeconfig files, that of the first which has one.
 

@@ -57,7 +57,7 @@ def create(
         kubeconfig.save(path, context.config)
         read_only = "" if profile.allow_writes else _read_only(context)
         client = Client.from_kubeconfig(path, read_only=read_only)
-        user, version = _first_answers(client, context)
+        user, version = first_answers(client, context)
         report(
             f"using the existing cluster {context.name} at {client.server} as {user}"
         )
@@ -123,7 +123,7 @@ def _tell_of_earlier(
         )
 
 
-def _first_answers(client: Client, context: Context) -> tuple[str, str]:
+def first_answers(client: Client, context: Context) -> tuple[str, str]:
     """Return as whom we are known, and the version of the server.
 
     Raises:

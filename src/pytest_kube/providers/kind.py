@@ -123,6 +123,19 @@ def create(
         )
 
 
+def daemon(image: str) -> tuple[dict[str, Any], bool, list[str]]:
+    """Return what docker says of itself, whether it has *image*, which nodes run.
+
+    Raises:
+        ClusterError: Docker cannot be had; the text says why, and what to do.
+    """
+    with contextlib.closing(_docker()) as client:
+        label = "io.x-k8s.kind.cluster"
+        nodes = client.containers.list(all=True, filters={"label": label})
+        clusters = sorted({node.labels[label] for node in nodes})
+        return client.info(), _has(client, image), clusters
+
+
 def _docker() -> Any:
     try:
         import docker
