@@ -439,7 +439,7 @@ def _contacted(context: Context) -> Iterator[Finding]:
     from pytest_kube.providers.existing import first_answers
 
     def ask() -> tuple[str, str, bool]:
-        with tempfile.TemporaryDirectory(prefix="pytest-kube-doctor-") as folder:
+        with tempfile.TemporaryDirectory(prefix="kube-doctor-") as folder:
             path = Path(folder, "kubeconfig")
             kubeconfig.save(path, context.config)
             client = Client.from_kubeconfig(path)
