@@ -55,7 +55,10 @@ def clusters(session: nox.Session) -> None:
 def kind(session: nox.Session) -> None:
     """Tests on kind, and an example on it."""
     install(session, "test")
-    tests = [f"tests/clusters/test_{n}.py" for n in ("kind", "kind_state", "history")]
+    tests = [
+        f"tests/clusters/test_{n}.py"
+        for n in ("kind", "kind_kept", "kind_state", "history")
+    ]
     session.run("pytest", *tests, *session.posargs)
     with session.chdir("examples/kopf"):
         session.run("pytest", "--kube=kind")

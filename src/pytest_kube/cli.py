@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 _NAME: dict[str, Any] = {
     "metavar": "NAME",
-    "help": "a profile (clusters/NAME.yaml) or a provider (kwok, envtest)",
+    "help": "a profile (clusters/NAME.yaml) or a provider (kwok, envtest, kind)",
 }
 
 

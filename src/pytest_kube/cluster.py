@@ -6,7 +6,7 @@ import contextlib
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from pytest_kube import crds, manifests
 from pytest_kube.belongings import Made
@@ -33,6 +33,9 @@ if TYPE_CHECKING:
 
 __tracebackhide__ = hide_frames
 
+Power = Literal["pause", "resume", "kill", "start", "restart"]
+"""What can be done to the machine of a node."""
+
 _OWNER = re.compile(r'conflict with "([^"]+)"')
 _UNDECLARED = re.compile(r"(\.\S+): field not declared in schema")
 
@@ -49,6 +52,27 @@ class Provider(Protocol):
             profile: Which cluster.
             settings: How to get it, for example without network.
             report: Takes a line on what is being done, for people who wait.
+        """
+
+
+class Machines(Protocol):
+    """The machines that the nodes of a cluster are."""
+
+    def names(self) -> list[str]:
+        """Return what the nodes are called."""
+
+    def do(self, what: Power, name: str) -> None:
+        """Do something to one of them, and return when it is done.
+
+        Raises:
+            ClusterError: It did not work; the text says why.
+        """
+
+    def mend(self) -> None:
+        """Bring back all that do not run, and wait until the cluster is well again.
+
+        Raises:
+            ClusterError: It does not become well.
         """
 
 
@@ -71,6 +95,7 @@ class Cluster:
         state: What its etcd stores; ``None`` when its etcd is out of reach.
         audit: The API server's audit log, where there is one.
         flags: The flags of its API server that decide what is served.
+        machines: What its nodes run on, where that can be had.
         kubectl: Finds the kubectl program, where ``pods`` can be used.
         check: Raises ClusterError when the cluster is known to be broken.
         namespace: Where tests are that get none of their own.
@@ -89,6 +114,7 @@ class Cluster:
     state: State | None = None
     audit: Path | None = None
     flags: Mapping[str, str] = field(default_factory=dict)
+    machines: Machines | None = None
     kubectl: Callable[[], Path] = lambda: Path("kubectl")
     check: Callable[[], None] = lambda: None
     namespace: str = "default"

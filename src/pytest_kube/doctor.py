@@ -5,6 +5,7 @@ It looks and asks, each time with a deadline; it starts nothing and changes noth
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import platform
@@ -257,7 +258,7 @@ def _provider(settings: Settings, environ: Mapping[str, str]) -> Iterator[Findin
         return
     yield from _programs(settings, version, environ)
     if provider == "kind":
-        yield from _docker(settings.profile.image or f"kindest/node:v{version}")
+        yield from _docker(settings)
     left, needed = _available(), MEMORY[provider]
     if left is not None and left < needed:
         text = f"memory: {left} MiB available, and a cluster takes about {needed}"
@@ -359,37 +360,44 @@ def _go(go: str, environ: Mapping[str, str]) -> Iterator[Finding]:
         yield Finding("note", text, "go env -u NAME, or unset the variable")
 
 
-def _docker(image: str) -> Iterator[Finding]:
+def _docker(settings: Settings) -> Iterator[Finding]:
     if shutil.which("docker") is None:
         yield Finding(
             "missing",
             "docker: the program is not on PATH, and kind needs it beside the daemon",
             "install the command line of Docker: docker-ce-cli, docker.io or docker",
         )
-    from pytest_kube.providers import kind
-
-    (answer,) = _within(DEADLINE, lambda: kind.daemon(image))
+    (answer,) = _within(DEADLINE, partial(_ask_docker, settings))
     if isinstance(answer, Exception):
         yield Finding("missing", f"docker: {answer}")
     else:
-        info, has_image, clusters = answer
+        info, image, is_here = answer
         yield Finding(
             "ok",
             f"docker {info.get('ServerVersion')} on {info.get('OperatingSystem')}, "
             f"cgroup v{info.get('CgroupVersion', '1')}",
         )
-        if has_image:
+        if is_here:
             yield Finding("ok", f"node image {image}")
         else:
             text = f"node image {image}: not here, pulled at first use"
             yield Finding("note", text, f"docker pull {image}")
-        for name in (c for c in clusters if c.startswith("pytest-kube-")):
-            yield Finding(
-                "note",
-                f"kind cluster {name}: of a run that goes on now, or was killed",
-                f"where none goes on: kind delete cluster --name {name}",
-            )
     yield from _inotify()
+
+
+def _ask_docker(settings: Settings) -> tuple[dict[str, Any], str, bool]:
+    """Return what the daemon says of itself, the node image, and whether it is here."""
+    from pytest_kube.providers import kind
+
+    with contextlib.closing(kind.daemon()) as client:
+        from docker.errors import ImageNotFound
+
+        image = settings.profile.image or kind.node_image(client, settings.version)
+        try:
+            client.images.get(image)
+        except ImageNotFound:
+            return client.info(), image, False
+        return client.info(), image, True
 
 
 def _inotify() -> Iterator[Finding]:

@@ -7,7 +7,9 @@ import json
 import os
 import re
 import secrets
+import tempfile
 from difflib import get_close_matches
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urlsplit
 
@@ -15,7 +17,6 @@ from pytest_kube.errors import ClusterError, hide_frames
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
-    from pathlib import Path
     from urllib.parse import SplitResult
 
 __tracebackhide__ = hide_frames
@@ -73,12 +74,11 @@ def write(path: Path, *, server: str, ca: bytes, user: str, pair: KeyPair) -> Pa
 
 
 def save(path: Path, config: Mapping[str, Any]) -> None:
-    """Write a kubeconfig that only its owner can read."""
+    """Write a kubeconfig that only its owner can read; who reads it sees all of it."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
-    with os.fdopen(os.open(path, flags, 0o600), "w") as f:
-        os.fchmod(f.fileno(), 0o600)  # it may have been there before
+    with tempfile.NamedTemporaryFile("w", dir=path.parent, delete=False) as f:
         json.dump(config, f, indent=1)
+    Path(f.name).replace(path)
 
 
 def narrow(sources: Sequence[Path], context: str) -> dict[str, Any]:

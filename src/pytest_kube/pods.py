@@ -18,9 +18,58 @@ from pytest_kube.waits import Waits
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from pytest_kube.cluster import Machines, Power
+    from pytest_kube.steps import Steps
     from pytest_kube.verbs import Ref
 
 __tracebackhide__ = hide_frames
+
+
+@dataclass(frozen=True)
+class Node:
+    """The machine of a node, as `Kube.node` returns it.
+
+    Whatever a test does to it, it runs again at the end of the test.
+
+    Attributes:
+        name: What Kubernetes calls the node.
+    """
+
+    name: str
+    _machines: Machines
+    _steps: Steps
+
+    def pause(self) -> None:
+        """Freeze it: nothing on it runs, nobody gets an answer from it.
+
+        Kubernetes calls it NotReady after ``--node-monitor-grace-period`` of the
+        controller-manager (about 50 seconds; ``extraArgs`` of a profile shortens it).
+        """
+        self._do("pause")
+
+    def resume(self) -> None:
+        """Let it go on as if nothing had happened."""
+        self._do("resume")
+
+    def kill(self) -> None:
+        """Take its power away: every process on it is killed."""
+        self._do("kill")
+
+    def start(self) -> None:
+        """Start it after a `kill`, and wait until kubelet is well."""
+        self._do("start")
+
+    def restart(self) -> None:
+        """Kill and start it."""
+        self._do("restart")
+
+    def _do(self, what: Power) -> None:
+        __tracebackhide__ = True
+        self._steps.take(
+            lambda: self._machines.do(what, self.name),
+            lambda: f"kube.node({self.name!r}).{what}()",
+        )
+
 
 _FORWARDING = re.compile(r"Forwarding from 127\.0\.0\.1:(\d+)")
 
@@ -92,6 +141,33 @@ class Pods(Waits):
             command=command,
             timeout=timeout,
         )
+
+    def node(self, name: str = "") -> Node:
+        """Return the machine of a node, to pause, kill and restart it.
+
+        Args:
+            name: The node; may be omitted where there is one only.
+
+        Raises:
+            ClusterError: The nodes of this cluster are no machines of ours, or there
+                is none of that name.
+
+        Example:
+            >>> kube.node(kube.get("pod/web-0")["spec"]["nodeName"]).restart()
+        """
+        machines = self.cluster.machines
+        if machines is None:
+            raise ClusterError(
+                f"node {name or 'of the cluster'}: it is no machine that could be "
+                f"stopped; nodes of {self.cluster.provider} clusters are not, those of "
+                "--kube=kind are"
+            )
+        names = machines.names()
+        if name not in names and (name or len(names) > 1):
+            raise ClusterError(
+                f"node {name or 'without a name'}: there are {', '.join(names)}"
+            )
+        return Node(name or names[0], machines, self.steps)
 
     @contextlib.contextmanager
     def port_forward(

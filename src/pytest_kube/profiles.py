@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     import yaml
 
 
+ARCHIVES = (".tar", ".tar.gz", ".tgz")
+"""What the names of files with images end in."""
+
+
 @dataclass(frozen=True)
 class NodeGroup:
     """Simulated nodes that are alike.
@@ -47,8 +51,11 @@ class Profile:
         runtime_config: API groups or versions to serve or not to serve.
         extra_args: Component name to further command line arguments.
         image: The node image (kind).
-        images: Local images that the nodes get (kind).
+        images: Local images that the nodes get, by name or as files (kind).
         workers: How many worker nodes there are, beside the control plane (kind).
+        mounts: Folders and files of this machine that every node has, as kind writes
+            them: ``hostPath``, ``containerPath``, ``readOnly`` (kind).
+        patches: Patches of kubeadm's config, as kind takes them (kind).
         config: A config file of kind's own; its path, from the profile's (kind).
         context: The context of the kubeconfig (existing).
         kubeconfig: The kubeconfig file (existing).
@@ -67,6 +74,8 @@ class Profile:
     image: str = ""
     images: tuple[str, ...] = ()
     workers: int = 0
+    mounts: tuple[Mapping[str, Any], ...] = ()
+    patches: tuple[str, ...] = ()
     config: str = ""
     context: str = ""
     kubeconfig: str = ""
@@ -134,8 +143,10 @@ def _read_profile(name: str, path: Path) -> Profile:
             "runtimeConfig": reader.map_of(reader.scalar),
             "extraArgs": reader.map_of(reader.map_of(reader.scalar)),
             "image": reader.text,
-            "images": reader.list_of(reader.text),
+            "images": reader.list_of(reader.image),
             "workers": reader.number,
+            "mounts": reader.list_of(reader.mount),
+            "patches": reader.list_of(reader.text),
             "config": reader.file,
             "context": reader.text,
             "kubeconfig": reader.text,
@@ -210,6 +221,27 @@ class _ProfileReader:
         if not path.is_file():
             raise self.fail(node, f"{what}: there is no file {path}")
         return str(path)
+
+    def image(self, node: yaml.Node, what: str) -> str:
+        is_file = self.text(node, what).endswith(ARCHIVES)
+        return self.file(node, what) if is_file else self.text(node, what)
+
+    def mount(self, node: yaml.Node, what: str) -> dict[str, Any]:
+        readers: dict[str, Callable[[yaml.Node, str], Any]] = {
+            "hostPath": self.existing,
+            "containerPath": self.text,
+            "readOnly": self.boolean,
+        }
+        found = self.mapping(node, what, readers)
+        if missing := {"hostPath", "containerPath"} - found.keys():
+            raise self.fail(node, f"{what}: {', '.join(sorted(missing))} is missing")
+        return found
+
+    def existing(self, node: yaml.Node, what: str) -> str:
+        path = self.path.parent / self.text(node, what)
+        if not path.exists():
+            raise self.fail(node, f"{what}: there is no {path}")
+        return str(path.absolute())
 
     def boolean(self, node: yaml.Node, what: str) -> bool:
         if _shape(node) != "scalar" or node.value not in {"true", "false"}:

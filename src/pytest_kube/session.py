@@ -344,6 +344,8 @@ class Session:
                 self._handles = [h for h in self._handles if h is not handle]
                 if self._running is node:
                     self._running = None
+                if cluster.machines:
+                    cluster.machines.mend()
                 if isolation == "namespace" or cluster.belongings:
                     handle.leftovers.clean_up()
         finally:

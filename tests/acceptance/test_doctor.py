@@ -334,10 +334,13 @@ def test_user_who_may_not_use_docker_is_told(tmp_path: Path) -> None:
     script = (
         "import os, docker, http.client, requests, urllib3\n"
         "from pytest_kube import cli, doctor\n"
+        "from pytest_kube.profiles import Profile\n"
         "from pytest_kube.providers import kind\n"
+        "from pytest_kube.settings import Settings\n"
+        "settings = Settings(Profile('kind', 'kind'))\n"
         "if os.getuid() == 0:\n"
         "    os.setgroups([]); os.setgid(65534); os.setuid(65534)\n"
-        "print(*doctor._docker('image'), sep='\\n')\n"
+        "print(*doctor._docker(settings), sep='\\n')\n"
     )
     with socket.socket(socket.AF_UNIX) as daemon:
         daemon.bind(os.path.relpath(path))  # a whole path may be too long

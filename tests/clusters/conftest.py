@@ -218,10 +218,37 @@ def talkative_image(
 
 
 @pytest.fixture(scope="session")
+def archived_image(
+    docker_client: Any, loaded_image: str, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[str, Path]:
+    """An image in a file, as docker save writes it, and its name."""
+    name = "pytest-kube.invalid/archived:1"
+    image = docker_client.images.get(loaded_image)
+    image.tag(name)
+    path = tmp_path_factory.mktemp("archive") / "image.tar"
+    with path.open("wb") as file:
+        for chunk in docker_client.images.get(name).save(named=name):
+            file.write(chunk)
+    docker_client.images.remove(name)
+    return name, path
+
+
+@pytest.fixture(scope="session")
 def kind_cluster(
-    docker_client: Any, loaded_image: str, talkative_image: str | None
+    docker_client: Any,
+    loaded_image: str,
+    talkative_image: str | None,
+    archived_image: tuple[str, Path],
 ) -> Iterator[Cluster]:
-    images = tuple(image for image in (loaded_image, talkative_image) if image)
-    profile = Profile("kind", "kind", images=images)
+    images = (loaded_image, talkative_image, str(archived_image[1]))
+    folder = archived_image[1].parent
+    (folder / "hello").write_text("from the host\n", "utf-8")
+    profile = Profile(
+        "kind",
+        "kind",
+        images=tuple(filter(None, images)),
+        mounts=({"hostPath": str(folder), "containerPath": "/here", "readOnly": True},),
+        patches=("kind: KubeletConfiguration\nmaxPods: 77\n",),
+    )
     with kind.create(profile, Settings(profile), print) as cluster:
         yield cluster

@@ -38,9 +38,9 @@ def test_build(tmp_path: Path) -> None:
     path = Store("1.36.3", environ=environ, report=lines.append).require("kind")["kind"]
 
     version = subprocess.check_output([path, "--version"], text=True)
-    assert version == "kind version 0.32.0\n"
+    assert version == "kind version 0.33.0\n"
     assert lines[0] == (
-        "building kind 0.32.0 from its Go module (once per machine, about 1 minute) ..."
+        "building kind 0.33.0 from its Go module (once per machine, about 1 minute) ..."
     )
     again = Store("1.36.3", offline=True, environ=environ)
     assert again.require("kind") == {"kind": path}

@@ -6,6 +6,8 @@ import contextlib
 import gc
 import os
 import shutil
+import socket
+import socketserver
 import subprocess
 import sys
 import threading
@@ -20,10 +22,10 @@ import pytest
 
 from pytest_kube.binaries.releases import DEFAULT_VERSION
 from pytest_kube.client import Client
-from pytest_kube.errors import ClusterError, ExecError
+from pytest_kube.errors import ClusterError, ExecError, KubeError
 from pytest_kube.kube import Kube
 from pytest_kube.profiles import Profile
-from pytest_kube.providers import kind
+from pytest_kube.providers import kind, kind_nodes
 from pytest_kube.settings import Settings
 
 if TYPE_CHECKING:
@@ -57,19 +59,154 @@ def test_cluster_is_usable_when_it_is_returned(kind_cluster: Cluster) -> None:
 
 
 @pytest.mark.timeout(300)
-def test_local_image_of_the_profile_is_on_the_node(
-    kind_cluster: Cluster, loaded_image: str
+def test_local_images_of_the_profile_are_on_the_node(
+    kind_cluster: Cluster, loaded_image: str, archived_image: tuple[str, Path]
 ) -> None:
-    """No registry is asked for it."""
+    """No registry is asked for them: they come from the daemon, and from a file."""
     kube = Kube(kind_cluster, "default", timeout=60)
 
     def listed(node: Any) -> bool:
         names = [n for i in node["status"].get("images", ()) for n in i["names"]]
-        return loaded_image in names
+        return {loaded_image, archived_image[0]} <= set(names)
 
     (node,) = kube.list("nodes")
 
     kube.wait_for(node, listed)
+
+
+@pytest.mark.timeout(300)
+def test_mounts_and_patches_of_the_profile_reach_the_node(
+    kind_cluster: Cluster, docker_client: Any
+) -> None:
+    """Files of the host, and what kubeadm is told of kubelet."""
+    kube = Kube(kind_cluster, "default", timeout=60)
+
+    (node,) = kube.list("nodes")
+    container = docker_client.containers.get(node.name)
+    read = container.exec_run(["cat", "/here/hello"])
+    written = container.exec_run(["touch", "/here/hello"])
+
+    assert read.output == b"from the host\n"
+    assert b"Read-only file system" in written.output
+    assert node["status"]["capacity"]["pods"] == "77"
+
+
+@pytest.mark.timeout(300)
+def test_node_can_be_paused_and_goes_on(kind_cluster: Cluster) -> None:
+    """Nobody gets an answer meanwhile; at the end of a test it runs by itself."""
+    kube = Kube(kind_cluster, "default", timeout=60)
+    assert kind_cluster.machines
+
+    kube.node().pause()
+    with pytest.raises(ClusterError, match="is paused"):
+        kind_cluster.check()
+    with pytest.raises(KubeError, match="timed out"):
+        kind_cluster.client.request("GET", "/api/v1/nodes", timeout=0.5)
+    kube.node().resume()
+
+    kind_cluster.check()
+    assert kube.list("nodes")
+    kube.node().pause()
+    kind_cluster.machines.mend()
+    kind_cluster.check()
+    assert [step.text.partition("')")[2] for step in kube.steps.all()] == [
+        ".pause()",
+        ".resume()",
+        "",
+        ".pause()",
+    ]
+
+
+@pytest.mark.timeout(300)
+def test_node_can_be_restarted(kind_cluster: Cluster) -> None:
+    """What etcd stores is there afterwards, and the cluster can be rolled back."""
+    kube = Kube(kind_cluster, "default", timeout=60)
+    mark = kind_cluster.mark()
+    kube.apply({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "c"}})
+    assert kind_cluster.machines
+
+    kube.node().restart()
+    kube.node().kill()
+    kind_cluster.machines.mend()
+
+    assert kube.get("configmap/c")
+    kind_cluster.roll_back(mark)
+    kind_cluster.release(mark)
+    assert kube.find("configmap/c") is None
+
+
+@pytest.mark.timeout(300)
+def test_node_that_is_not_there_is_an_error(
+    kind_cluster: Cluster, on_kwok: Kube
+) -> None:
+    """It lists those that are; simulated nodes are no machines."""
+    kube = Kube(kind_cluster, "default", timeout=60)
+    (node,) = kube.list("nodes")
+
+    with pytest.raises(ClusterError) as unknown:
+        kube.node("worker")
+    with pytest.raises(ClusterError) as simulated:
+        on_kwok.node("node-0")
+
+    assert str(unknown.value) == f"node worker: there are {node.name}"
+    assert str(simulated.value) == (
+        "node node-0: it is no machine that could be stopped; nodes of kwok clusters "
+        "are not, those of --kube=kind are"
+    )
+
+
+@pytest.mark.timeout(300)
+def test_daemon_that_goes_away_is_named(kind_cluster: Cluster, tmp_path: Path) -> None:
+    """In the middle of a run; the node may run on, but nobody can tell."""
+    path = tmp_path / "docker.sock"
+    with forwarded(path, Path("/var/run/docker.sock")):
+        client = docker.DockerClient(base_url=f"unix://{path}")
+        (node,) = Kube(kind_cluster, "default", timeout=60).list("nodes")
+        container = client.containers.get(node.name)
+        kind_nodes.check([container])
+
+    with pytest.raises(ClusterError) as error:
+        kind_nodes.check([container])
+
+    text = str(error.value)
+    client.close()
+    del error
+    with warnings.catch_warnings():  # as below: docker's package leaves a socket open
+        warnings.simplefilter("ignore", ResourceWarning)
+        gc.collect()
+    lost = "docker does not answer any more, so nothing is known of node "
+    assert text.startswith(f"{lost}{node.name}: ")
+
+
+@contextlib.contextmanager
+def forwarded(path: Path, target: Path) -> Iterator[None]:
+    """Let a socket lead to another one, until it is gone with all its connections."""
+    ours: list[socket.socket] = []
+
+    class Forwarder(socketserver.BaseRequestHandler):
+        def handle(self) -> None:
+            with socket.socket(socket.AF_UNIX) as other:
+                other.connect(str(target))
+                ours.extend([self.request, other])
+                back = threading.Thread(target=copy, args=(other, self.request))
+                back.start()
+                copy(self.request, other)
+                back.join()
+
+    def copy(source: socket.socket, destination: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while data := source.recv(65536):
+                destination.sendall(data)
+            destination.shutdown(socket.SHUT_WR)
+
+    with socketserver.ThreadingUnixStreamServer(str(path), Forwarder) as server:
+        threading.Thread(target=server.serve_forever).start()
+        yield
+        server.shutdown()
+        path.unlink()
+        for each in ours:
+            with contextlib.suppress(OSError):
+                each.shutdown(socket.SHUT_RDWR)
 
 
 @pytest.mark.timeout(300)

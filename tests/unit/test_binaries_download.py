@@ -94,11 +94,11 @@ def test_etcd_from_its_archive(server: ReleaseServer, store: Store) -> None:
 
 def test_kind(server: ReleaseServer, store: Store) -> None:
     """Kind has a checksum file of its own."""
-    server.put_kind("0.32.0", script("kind version 0.32.0"))
+    server.put_kind("0.33.0", script("kind version 0.33.0"))
 
     path = store.require("kind")["kind"]
 
-    assert path.read_bytes() == script("kind version 0.32.0")
+    assert path.read_bytes() == script("kind version 0.33.0")
 
 
 def test_kwok_by_the_digest_of_its_release(server: ReleaseServer, store: Store) -> None:
@@ -152,15 +152,15 @@ def test_macos_version_without_an_envtest_archive(
 
 def test_progress(server: ReleaseServer, store: Store, lines: list[str]) -> None:
     """A line says what is downloaded from where, another how much it was."""
-    server.put_kind("0.32.0", b"x" * 1_500_000)
+    server.put_kind("0.33.0", b"x" * 1_500_000)
 
     store.require("kind")
 
     assert lines[0] == (
-        f"downloading kind 0.32.0 from {server.mirror}/github.com/kubernetes-sigs/kind/"
-        "releases/download/v0.32.0/kind-linux-amd64 ..."
+        f"downloading kind 0.33.0 from {server.mirror}/github.com/kubernetes-sigs/kind/"
+        "releases/download/v0.33.0/kind-linux-amd64 ..."
     )
-    assert lines[-1].startswith("kind 0.32.0: 1.5 MB in ")
+    assert lines[-1].startswith("kind 0.33.0: 1.5 MB in ")
 
 
 def test_wrong_checksum(server: ReleaseServer, store: Store, tmp_path: Path) -> None:

@@ -52,7 +52,7 @@ def test_program_version() -> None:
         "kube-scheduler": "1.36.1",
         "kubectl": "1.36.1",
         "kwok": "0.8.0",
-        "kind": "0.32.0",
+        "kind": "0.33.0",
     }
 
 

@@ -150,7 +150,7 @@ def test_rows(tmp_path: Path) -> None:
         ("kube-scheduler", "1.35.4", None, ""),
         ("kubectl", "1.35.4", None, ""),
         ("kwok", "0.8.0", None, ""),
-        ("kind", "0.32.0", None, ""),
+        ("kind", "0.33.0", None, ""),
     ]
 
 
@@ -222,7 +222,7 @@ def test_nothing_helps(tmp_path: Path) -> None:
 def test_offline(tmp_path: Path) -> None:
     """With the offline switch nothing is asked for, and the error says it is on."""
     with release_server() as server:
-        server.put_kind("0.32.0", script("kind"))
+        server.put_kind("0.33.0", script("kind"))
         environ = {
             "PYTEST_KUBE_CACHE": str(tmp_path),
             "PYTEST_KUBE_MIRROR": server.mirror,
@@ -248,7 +248,7 @@ def test_cache_that_cannot_be_written(tmp_path: Path) -> None:
     with pytest.raises(BinaryError) as caught:
         Store("1.36.3", environ=environ).require("kind")
 
-    assert str(caught.value).startswith("kind 0.32.0 cannot be stored: [Errno 20] ")
+    assert str(caught.value).startswith("kind 0.33.0 cannot be stored: [Errno 20] ")
     assert str(caught.value).endswith(
         f"\n  the cache is {cache}; PYTEST_KUBE_CACHE names another folder"
     )

@@ -32,13 +32,13 @@ def flags(folder: Path, component: str) -> list[str]:
 
 
 def test_one_node_publishes_etcd_and_shares_a_folder() -> None:
-    """On the loopback interface only, at a port that kind chooses."""
-    (node,) = kind_config.config(PROFILE, FOLDER)["nodes"]
+    """On the loopback interface only, at a port that stays when it starts again."""
+    (node,) = kind_config.config(PROFILE, FOLDER, 4321)["nodes"]
 
     assert node == {
         "role": "control-plane",
         "extraPortMappings": [
-            {"containerPort": 2379, "hostPort": 0, "listenAddress": "127.0.0.1"}
+            {"containerPort": 2379, "hostPort": 4321, "listenAddress": "127.0.0.1"}
         ],
         "extraMounts": [{"hostPath": "/folder", "containerPath": "/pytest-kube"}],
         "kubeadmConfigPatches": [
@@ -56,7 +56,7 @@ def test_workers_gates_and_groups_of_the_profile_are_kinds() -> None:
         runtime_config={"batch/v1": "false"},
     )
 
-    config = kind_config.config(profile, FOLDER)
+    config = kind_config.config(profile, FOLDER, 1)
 
     roles = [node["role"] for node in config["nodes"]]
     assert roles == ["control-plane", "worker", "worker"]
@@ -78,18 +78,40 @@ nodes:
 """
     profile = own(tmp_path, text, feature_gates={"A": True})
 
-    config = kind_config.config(profile, FOLDER)
+    config = kind_config.config(profile, FOLDER, 1)
 
     worker, control = config["nodes"]
     assert config["networking"] == {"ipFamily": "dual"}
     assert config["featureGates"] == {"A": True, "B": True}
-    assert worker == {"role": "worker"}
+    mounts = [{"hostPath": "/folder", "containerPath": "/pytest-kube"}]
+    assert worker == {"role": "worker", "extraMounts": mounts}
     assert [m["containerPath"] for m in control["extraMounts"]] == [
         "/data",
         "/pytest-kube",
     ]
     assert control["kubeadmConfigPatches"][0] == "kind: ClusterConfiguration"
     assert len(control["kubeadmConfigPatches"]) == 2
+
+
+def test_mounts_and_patches_of_the_profile_are_beside_those_of_the_file(
+    tmp_path: Path,
+) -> None:
+    """Every node has the mounts; the patches are for all of kubeadm."""
+    text = """\
+kind: Cluster
+apiVersion: kind.x-k8s.io/v1alpha4
+kubeadmConfigPatches: ["kind: A"]
+nodes: [{extraMounts: [{hostPath: /a, containerPath: /a}]}]
+"""
+    mount = {"hostPath": "/b", "containerPath": "/b", "readOnly": True}
+    profile = own(tmp_path, text, mounts=(mount,), patches=("kind: B",), workers=1)
+
+    config = kind_config.config(profile, FOLDER, 1)
+
+    control, worker = config["nodes"]
+    assert [m["hostPath"] for m in control["extraMounts"]] == ["/a", "/b", "/folder"]
+    assert mount in worker["extraMounts"]
+    assert config["kubeadmConfigPatches"] == ["kind: A", "kind: B"]
 
 
 @pytest.mark.parametrize(
@@ -114,7 +136,7 @@ def test_config_file_that_cannot_be_used_is_an_error(
     profile = own(tmp_path, text)
 
     with pytest.raises(SettingsError) as error:
-        kind_config.config(profile, FOLDER)
+        kind_config.config(profile, FOLDER, 1)
 
     assert str(error.value).replace(profile.config, "FILE") == expected
 
@@ -124,7 +146,7 @@ def test_config_file_that_is_not_yaml_is_an_error(tmp_path: Path) -> None:
     profile = own(tmp_path, "kind: [\n")
 
     with pytest.raises(SettingsError, match="config of the profile: .*kind.yaml: whil"):
-        kind_config.config(profile, FOLDER)
+        kind_config.config(profile, FOLDER, 1)
 
 
 def test_control_plane_gets_what_rollback_history_and_audit_need(
@@ -133,7 +155,7 @@ def test_control_plane_gets_what_rollback_history_and_audit_need(
     """As patches of its manifests; arguments of the profile come last, and win."""
     given = {"kube-apiserver": {"audit-log-maxsize": "7", "v": "4"}}
 
-    kind_config.write(replace(PROFILE, extra_args=given), tmp_path / "node")
+    kind_config.write(replace(PROFILE, extra_args=given), tmp_path / "node", 1)
 
     folder = tmp_path / "node"
     assert {"--unsafe-no-fsync=true", "--max-txn-ops=100000"} <= set(
@@ -157,7 +179,7 @@ def test_arguments_of_what_does_not_run_on_kind_are_an_error(tmp_path: Path) -> 
     profile = replace(PROFILE, extra_args={"kwok": {"v": "4"}})
 
     with pytest.raises(SettingsError) as error:
-        kind_config.write(profile, tmp_path / "node")
+        kind_config.write(profile, tmp_path / "node", 1)
 
     assert str(error.value) == (
         "extraArgs of the profile: kwok is not known on kind; known are etcd, "

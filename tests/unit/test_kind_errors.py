@@ -10,7 +10,7 @@ import pytest
 
 from pytest_kube.errors import ClusterError
 from pytest_kube.profiles import Profile
-from pytest_kube.providers import kind, kind_nodes
+from pytest_kube.providers import kind, kind_nodes, kind_plane
 from pytest_kube.settings import Settings
 from pytest_kube.system.processes import Process
 
@@ -86,7 +86,7 @@ def test_kinds_own_words_are_followed_by_what_to_do(
     log.write_text(f"Creating cluster\n\x1b[31m{said}\x1b[0m\n")
     process = Process("kind-create", ["kind", "create", "cluster"], log)
 
-    error = kind._failed(process, "ended with exit code 1")
+    error = kind_plane._failed(process, "ended with exit code 1")
 
     first, *rest = str(error).splitlines()
     assert first == f"kind create cluster ended with exit code 1. {expected}"

@@ -77,6 +77,8 @@ extraArgs:
 image: kindest/node:v1.36.3
 images: [controller:dev, sidecar:dev]
 workers: 2
+mounts: [{hostPath: ., containerPath: /here, readOnly: true}]
+patches: ["kind: ClusterConfiguration"]
 context: staging
 kubeconfig: kube/config
 allowWrites: true
@@ -96,6 +98,14 @@ replaceCRDs: true
         image="kindest/node:v1.36.3",
         images=("controller:dev", "sidecar:dev"),
         workers=2,
+        mounts=(
+            {
+                "hostPath": str(tmp_path / "clusters"),
+                "containerPath": "/here",
+                "readOnly": True,
+            },
+        ),
+        patches=("kind: ClusterConfiguration",),
         context="staging",
         kubeconfig="kube/config",
         allow_writes=True,
@@ -147,7 +157,8 @@ def test_profile_named_like_a_provider_needs_no_provider_line(tmp_path: Path) ->
             (
                 "big.yaml:2: unknown key 'node' in the profile; did you mean 'nodes'? "
                 "Known keys: provider, version, nodes, featureGates, runtimeConfig, "
-                "extraArgs, image, images, workers, config, context, kubeconfig"
+                "extraArgs, image, images, workers, mounts, patches, config, context, "
+                "kubeconfig"
             ),
         ),
         (
@@ -162,7 +173,7 @@ def test_profile_named_like_a_provider_needs_no_provider_line(tmp_path: Path) ->
             (
                 "big.yaml:1: unknown key 'zzz' in the profile. Known keys: provider, "
                 "version, nodes, featureGates, runtimeConfig, extraArgs, image, images, "
-                "workers, config, context, kubeconfig"
+                "workers, mounts, patches, config, context, kubeconfig"
             ),
         ),
         (
@@ -236,6 +247,18 @@ def test_profile_named_like_a_provider_needs_no_provider_line(tmp_path: Path) ->
         (
             "config: kind.yml\n",
             "big.yaml:1: config: there is no file CLUSTERS/kind.yml",
+        ),
+        (
+            "images: [a.tar]\n",
+            "big.yaml:1: images[0]: there is no file CLUSTERS/a.tar",
+        ),
+        (
+            "mounts: [{hostPath: nowhere, containerPath: /a}]\n",
+            "big.yaml:1: hostPath: there is no CLUSTERS/nowhere",
+        ),
+        (
+            "mounts: [{hostPath: .}]\n",
+            "big.yaml:1: mounts[0]: containerPath is missing",
         ),
         ("images: one\n", "big.yaml:1: images: expected a list, got 'one'"),
         ("images:\n- a\n- {}\n", "big.yaml:3: images[1]: expected text, got a mapping"),

@@ -30,7 +30,19 @@ NEWEST_PATCHES = {
 
 _ETCD_VERSION = "3.6.12"
 _ETCD_VERSIONS = {"1.37": "3.7.3"}
-_OWN_VERSIONS = {"kwok": "0.8.0", "kind": "0.32.0"}
+_OWN_VERSIONS = {"kwok": "0.8.0", "kind": "0.33.0"}
+
+NODE_IMAGES = {
+    version.partition("@")[0]: f"kindest/node:v{version}"
+    for version in (
+        "1.33.12@sha256:3f5c8443c620245e4d355cfe09e96a91ead32ceaa569d3f1ca9edf0cb2fe2ff4",
+        "1.34.11@sha256:44e222ee2132dab25ff87301682f89eb82c7880ea3a1bf543bfe9708fd08d67d",
+        "1.35.8@sha256:07b2536e30b803ed61d1677a79df6115f798ce64c80f9e22f6ed45afd09323c0",
+        "1.36.4@sha256:099e049362a1526b2db71494e1947aae99bd16290d7c895f2b7ea312e3cbfaed",
+        "1.37.0@sha256:a1ed56cfb0e7b93589bdf97c8cd566405a265939e3620fc4f5de89adff580ae5",
+    )
+}
+"""The node images made for that kind, of which there is one for each minor version."""
 
 
 class Platform(NamedTuple):

@@ -8,10 +8,10 @@ import hashlib
 import os
 from dataclasses import asdict, replace
 from importlib.metadata import version as package_version
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from pytest_kube.binaries.store import cache_folder
-from pytest_kube.controlplane import plane
+from pytest_kube.controlplane.plan import Plan
 from pytest_kube.errors import KubeError, hide_frames
 from pytest_kube.system.connection import BusyError
 from pytest_kube.system.kept import Kept, kept
@@ -22,19 +22,38 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from pytest_kube.cluster import Cluster
-    from pytest_kube.controlplane.plan import Plan
     from pytest_kube.settings import Settings
     from pytest_kube.state.rollback import Mark
 
 __tracebackhide__ = hide_frames
 
-LOCK_TIMEOUT = 120.0
-"""Seconds to wait while somebody else starts the plane that we want."""
+LOCK_TIMEOUT = 900.0
+"""Seconds to wait while somebody else starts the plane that we want, at most: a kind
+cluster whose node image has to be pulled first takes some minutes."""
+
+P_contra = TypeVar("P_contra", bound=Plan, contravariant=True)
+
+
+class Planes(Protocol[P_contra]):
+    """A way to run a control plane, and to find it again."""
+
+    def running(self, plan: P_contra) -> AbstractContextManager[Cluster]:
+        """Run one, which is deleted at the end unless its guardian keeps it."""
+
+    def attach(self, guardian: Guardian, plan: P_contra) -> Cluster:
+        """Return the cluster of the one that *guardian* keeps.
+
+        Raises:
+            ClusterError: It is not well any more.
+        """
 
 
 @contextlib.contextmanager
 def running(
-    plan: Plan, settings: Settings, report: Callable[[str], None]
+    plan: P_contra,
+    settings: Settings,
+    report: Callable[[str], None],
+    planes: Planes[P_contra],
 ) -> Iterator[Cluster]:
     """Run a control plane as the settings want it: our own, a kept or a shared one.
 
@@ -43,14 +62,19 @@ def running(
     """
     with contextlib.ExitStack() as stack:
         if settings.share and settings.run:
-            yield _shared(plan, settings, stack)
+            yield _shared(plan, settings, stack, planes)
         elif settings.reuse:
-            yield _reused(plan, settings, stack, report)
+            yield _reused(plan, settings, stack, report, planes)
         else:
-            yield stack.enter_context(plane.running(plan))
+            yield stack.enter_context(planes.running(plan))
 
 
-def _shared(plan: Plan, settings: Settings, stack: contextlib.ExitStack) -> Cluster:
+def _shared(
+    plan: P_contra,
+    settings: Settings,
+    stack: contextlib.ExitStack,
+    planes: Planes[P_contra],
+) -> Cluster:
     """Connect to the plane that the workers of this run share; the first starts it."""
     key = _key(plan, settings.run)
     with _lock():
@@ -58,13 +82,13 @@ def _shared(plan: Plan, settings: Settings, stack: contextlib.ExitStack) -> Clus
             with contextlib.ExitStack() as attempt, contextlib.suppress(KubeError):
                 guardian = Guardian.connect(found.directory, shared=True)
                 attempt.callback(guardian.end)  # a broken one serves nobody
-                cluster = plane.attach(guardian, plan)
+                cluster = planes.attach(guardian, plan)
                 cluster.loaded(plan.crds, plan.manifests)
                 _spare(cluster)
                 attempt.pop_all()
                 stack.enter_context(guardian)
                 return cluster
-        cluster = stack.enter_context(plane.running(plan))
+        cluster = stack.enter_context(planes.running(plan))
         _spare(cluster)
         cluster.guardian.keep(idle=0.0, about=_about(cluster, plan, key), shared=True)
         return cluster
@@ -79,35 +103,38 @@ def _spare(cluster: Cluster) -> None:
 
 
 def _reused(
-    plan: Plan,
+    plan: P_contra,
     settings: Settings,
     stack: contextlib.ExitStack,
     report: Callable[[str], None],
+    planes: Planes[P_contra],
 ) -> Cluster:
     """Take the plane of an earlier run, rolled back, or start one that stays."""
     key = _key(plan)
     for found in _find(key):
         try:
-            return _taken(found, plan, stack)
+            return _taken(found, plan, stack, planes)
         except BusyError:  # by another run, or another worker of this one
             continue
         except (KubeError, LookupError, ValueError, TypeError) as e:
             reason = str(e).partition("\n")[0]
             report(f"the kept cluster cannot be used again, a new one starts: {reason}")
     bare = replace(plan, crds=(), manifests=())
-    cluster = stack.enter_context(plane.running(bare))
+    cluster = stack.enter_context(planes.running(bare))
     about = _about(cluster, plan, key) | {"idle": settings.idle}
     _prepare(cluster, plan, about, stack)
     return cluster
 
 
-def _taken(found: Kept, plan: Plan, stack: contextlib.ExitStack) -> Cluster:
+def _taken(
+    found: Kept, plan: P_contra, stack: contextlib.ExitStack, planes: Planes[P_contra]
+) -> Cluster:
     """Connect to a kept plane, and bring it back to what it was at first."""
     about = found.about
     with contextlib.ExitStack() as attempt:
         guardian = Guardian.connect(found.directory, shared=False)
         attempt.callback(guardian.end)  # what cannot be used is of no use to anybody
-        cluster = plane.attach(guardian, plan)
+        cluster = planes.attach(guardian, plan)
         assert cluster.state is not None  # noqa: S101  # for the type checker
         first, then = (_mark(about[name]) for name in ("first", "then"))
         if then is not None and about["content"] == plan.content:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from pytest_kube.binaries.releases import resolve_version
 from pytest_kube.binaries.store import Store
-from pytest_kube.controlplane import kept
+from pytest_kube.controlplane import kept, plane
 from pytest_kube.controlplane.plan import Plan
 from pytest_kube.errors import hide_frames
 
@@ -40,5 +40,5 @@ def create(
         manifests=settings.manifests,
         start_timeout=settings.start_timeout,
     )
-    with kept.running(plan, settings, report) as cluster:
+    with kept.running(plan, settings, report, plane) as cluster:
         yield cluster

@@ -29,7 +29,7 @@ RESTARTED = {"kube-controller-manager": 10257, "kube-scheduler": 10259}
 AUDIT_LOG = PurePosixPath("audit", "audit.log")
 """Where the audit log is in the shared folder; rotated files come to stand beside."""
 
-_SHARED = PurePosixPath("/pytest-kube")
+SHARED = PurePosixPath("/pytest-kube")
 """Where the node has the shared folder."""
 
 _POLICY = "audit-policy.yaml"
@@ -43,8 +43,13 @@ _ALONE = {
 }
 
 
-def write(profile: Profile, folder: Path) -> Path:
+def write(profile: Profile, folder: Path, port: int) -> Path:
     """Write all that the cluster is made of into a folder that its node shares.
+
+    Args:
+        profile: Which cluster.
+        folder: Where; it must not exist.
+        port: On which port of the loopback interface etcd is published.
 
     Returns:
         The config file for kind.
@@ -59,16 +64,16 @@ def write(profile: Profile, folder: Path) -> Path:
     # The API server writes it as root. Where it exists it stays ours, and so do the
     # rotated files.
     log.touch(mode=0o600)
-    patches = folder / _PATCHES
-    patches.mkdir()
-    for component, patch in _patches(profile).items():
-        (patches / f"{component}+json.json").write_text(json.dumps(patch), "utf-8")
+    beside = folder / _PATCHES
+    beside.mkdir()
+    for component, patch in patches(profile).items():
+        (beside / f"{component}+json.json").write_text(json.dumps(patch), "utf-8")
     path = folder / "kind.json"
-    path.write_text(json.dumps(config(profile, folder)), "utf-8")
+    path.write_text(json.dumps(config(profile, folder, port)), "utf-8")
     return path
 
 
-def config(profile: Profile, folder: Path) -> dict[str, Any]:
+def config(profile: Profile, folder: Path, port: int) -> dict[str, Any]:
     """Return kind's config for a profile: the user's own file, with ours beside it."""
     merged = _own(Path(profile.config)) if profile.config else {}
     merged.setdefault("kind", "Cluster")
@@ -81,12 +86,23 @@ def config(profile: Profile, folder: Path) -> dict[str, Any]:
             f"{profile.config}: {len(control)} nodes are control planes; rollback and "
             "history need all of the state in one etcd, so there must be one"
         )
-    port = {"containerPort": ETCD_PORT, "hostPort": 0, "listenAddress": "127.0.0.1"}
-    mount = {"hostPath": str(folder), "containerPath": str(_SHARED)}
-    patch = f"kind: InitConfiguration\npatches: {{directory: {_SHARED / _PATCHES}}}\n"
+    # Every node has the folder, for by that is found whose it is.
+    shared = {"hostPath": str(folder), "containerPath": str(SHARED)}
+    for node in nodes:
+        mounts = (*(node.get("extraMounts") or ()), *profile.mounts, shared)
+        node["extraMounts"] = list(mounts)
+    if profile.patches:
+        own = merged.get("kubeadmConfigPatches") or ()
+        merged["kubeadmConfigPatches"] = [*own, *profile.patches]
+    # Not one of docker's choice: it would be another when the node starts again.
+    etcd_port = {
+        "containerPort": ETCD_PORT,
+        "hostPort": port,
+        "listenAddress": "127.0.0.1",
+    }
+    patch = f"kind: InitConfiguration\npatches: {{directory: {SHARED / _PATCHES}}}\n"
     for key, entry in (
-        ("extraPortMappings", port),
-        ("extraMounts", mount),
+        ("extraPortMappings", etcd_port),
         ("kubeadmConfigPatches", patch),
     ):
         control[0][key] = [*(control[0].get(key) or ()), entry]
@@ -117,9 +133,9 @@ def _own(path: Path) -> dict[str, Any]:
     return {key: value for key, value in found.items() if value is not None}
 
 
-def _patches(profile: Profile) -> dict[str, list[dict[str, Any]]]:
+def patches(profile: Profile) -> dict[str, list[dict[str, Any]]]:
     """Return for each component what is added to its manifest."""
-    server = apiserver.recorded(policy=_SHARED / _POLICY, audit=_SHARED / AUDIT_LOG)
+    server = apiserver.recorded(policy=SHARED / _POLICY, audit=SHARED / AUDIT_LOG)
     flags: dict[str, Mapping[str, str]] = {
         "etcd": etcd.TUNING,
         "kube-apiserver": server,
@@ -130,20 +146,20 @@ def _patches(profile: Profile) -> dict[str, list[dict[str, Any]]]:
             f"extraArgs of the profile: {', '.join(sorted(unknown))} is not known on "
             f"kind; known are {', '.join(flags)}"
         )
-    patches = {
+    added = {
         component: [
             _added("containers/0/command", f"--{flag}={value}")
             for flag, value in {**ours, **profile.extra_args.get(component, {})}.items()
         ]
         for component, ours in flags.items()
     }
-    volume = {"name": "pytest-kube", "hostPath": {"path": str(_SHARED)}}
-    mounted = {"name": "pytest-kube", "mountPath": str(_SHARED)}
-    patches["kube-apiserver"] += [
+    volume = {"name": "pytest-kube", "hostPath": {"path": str(SHARED)}}
+    mounted = {"name": "pytest-kube", "mountPath": str(SHARED)}
+    added["kube-apiserver"] += [
         _added("volumes", volume),
         _added("containers/0/volumeMounts", mounted),
     ]
-    return patches
+    return added
 
 
 def _added(where: str, value: Any) -> dict[str, Any]:

@@ -20,9 +20,10 @@ from pytest_kube.providers.kind_config import RESTARTED
 from pytest_kube.state import keys
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
+    from pytest_kube.cluster import Power
     from pytest_kube.state.etcd import Change, Etcd
 
 __tracebackhide__ = hide_frames
@@ -89,6 +90,86 @@ def check(nodes: Sequence[Any]) -> None:
                 f"node {node.name} does not run any more: its container is "
                 f"{node.status}, exit code {state['ExitCode']}"
             )
+
+
+class Machines:
+    """The containers of the nodes, paused, killed and started again.
+
+    Args:
+        nodes: Those.
+        await_well: Waits until the cluster is usable.
+    """
+
+    def __init__(self, nodes: Sequence[Any], await_well: Callable[[], None]) -> None:
+        self._nodes = nodes
+        self._await_well = await_well
+
+    def names(self) -> list[str]:
+        """Return what the nodes are called."""
+        return [node.name for node in self._nodes]
+
+    def do(self, what: Power, name: str) -> None:
+        """Do something to one of them, and return when it is done.
+
+        Raises:
+            ClusterError: Docker refused, or kubelet does not start.
+        """
+        (node,) = (node for node in self._nodes if node.name == name)
+        acts: Mapping[str, Sequence[Callable[[], object]]] = {
+            "pause": (node.pause,),
+            "resume": (node.unpause,),
+            "kill": (node.kill,),
+            "start": (node.start,),
+            "restart": (node.kill, node.start),
+        }
+        import docker
+
+        try:
+            for act in acts[what]:
+                act()
+        except (docker.errors.DockerException, OSError) as e:
+            raise ClusterError(f"node {name}: {what} failed: {e}") from e
+        if what in {"start", "restart"}:
+            _await_kubelet(node)
+
+    def mend(self) -> None:
+        """Bring back all that do not run, and wait until the cluster is well again.
+
+        Raises:
+            ClusterError: It does not become well.
+        """
+        stopped = [node for node in self._nodes if _status(node) != "running"]
+        for node in stopped:
+            self.do("resume" if node.status == "paused" else "start", node.name)
+        if stopped:
+            self._await_well()
+
+
+def _status(node: Any) -> str:
+    import docker
+
+    try:
+        node.reload()
+    except (docker.errors.DockerException, OSError) as e:
+        raise ClusterError(f"node {node.name}: its state is not known: {e}") from e
+    return str(node.status)
+
+
+def _await_kubelet(node: Any) -> None:
+    deadline = time.monotonic() + RESTART_TIMEOUT
+    probe = ("kubectl", "get", "--raw=/healthz", "--server=http://127.0.0.1:10248")
+    while True:
+        try:
+            run(node, *probe)
+        except ClusterError as e:
+            if time.monotonic() > deadline:
+                raise ClusterError(
+                    f"node {node.name} was started, and its kubelet is not healthy "
+                    f"after {RESTART_TIMEOUT:.0f} s: {e}"
+                ) from e
+        else:
+            return
+        time.sleep(_PAUSE)
 
 
 class Components:

@@ -46,12 +46,17 @@ def kept() -> list[Kept]:
             content = json.loads((folder / "kept.json").read_bytes())
             match content:
                 case {"format": int(version), "about": dict(about), "pid": int(pid)}:
-                    if folder.stat().st_uid == os.getuid() and _is_guarded(folder):
+                    if folder.stat().st_uid == os.getuid() and is_guarded(folder):
                         found.append(Kept(folder, about, pid, version))
     return found
 
 
-def _is_guarded(folder: Path) -> bool:
+def is_guarded(folder: Path) -> bool:
+    """Say whether a guardian lives whose folder that is.
+
+    Raises:
+        OSError: There is no such folder, or it is another user's.
+    """
     import fcntl
 
     with (folder / "lock").open("r") as lock:
