@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING
 
 import controllers
 import failures
+import kinds
 import scale
 import starts
 import state
@@ -50,6 +51,7 @@ ROWS: dict[str, Callable[[Bench], Iterator[Figure]]] = {
     "handle": waiting.handle,
     "controllers": controllers.controllers,
     "diagnostics": failures.diagnostics,
+    "kind": kinds.kinds,
 }
 
 

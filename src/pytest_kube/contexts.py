@@ -69,9 +69,15 @@ def chosen(settings: Settings) -> Context:
     """Return the context that was named; the current one if a variable asks for it.
 
     Raises:
-        SettingsError: None was named, or one that tests are to keep away from.
+        SettingsError: None was named, or one that tests are to keep away from, or a
+            setting that goes with clusters of ours only.
         ClusterError: There is no such context, or its kubeconfig is wrong.
     """
+    if settings.reuse or settings.share:
+        raise SettingsError(
+            "--kube-reuse and --kube-share are for clusters of kwok, envtest and kind; "
+            "an existing one is there before and after every run anyway"
+        )
     profile = settings.profile
     name = profile.context
     given = f"--kube-context={name}"

@@ -60,7 +60,8 @@ _OTHERS = 0o022
 _MIB = 1024 * 1024
 _VARIABLES = re.compile(
     r"PYTEST_KUBE|KUBEBUILDER_|TEST_ASSET_|ENVTEST_|USE_EXISTING_CLUSTER$|"
-    r"KUBECONFIG$|DOCKER_HOST$|(HTTPS?|NO|ALL)_PROXY$",
+    r"KUBECONFIG$|(DOCKER|CONTAINER)_HOST$|KIND_EXPERIMENTAL_PROVIDER$|"
+    r"(HTTPS?|NO|ALL)_PROXY$",
     re.IGNORECASE,
 )
 _ACCESS = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
@@ -361,27 +362,30 @@ def _go(go: str, environ: Mapping[str, str]) -> Iterator[Finding]:
 
 
 def _docker(settings: Settings) -> Iterator[Finding]:
-    if shutil.which("docker") is None:
+    from pytest_kube.providers import kind_nodes
+
+    engine = kind_nodes.engine()
+    if shutil.which(engine) is None:
         yield Finding(
             "missing",
-            "docker: the program is not on PATH, and kind needs it beside the daemon",
-            "install the command line of Docker: docker-ce-cli, docker.io or docker",
+            f"{engine}: the program is not on PATH, and kind needs it",
+            "install it: docker-ce-cli, docker.io or docker; for podman, podman",
         )
     (answer,) = _within(DEADLINE, partial(_ask_docker, settings))
     if isinstance(answer, Exception):
-        yield Finding("missing", f"docker: {answer}")
+        yield Finding("missing", f"{engine}: {answer}")
     else:
         info, image, is_here = answer
         yield Finding(
             "ok",
-            f"docker {info.get('ServerVersion')} on {info.get('OperatingSystem')}, "
+            f"{engine} {info.get('ServerVersion')} on {info.get('OperatingSystem')}, "
             f"cgroup v{info.get('CgroupVersion', '1')}",
         )
         if is_here:
             yield Finding("ok", f"node image {image}")
         else:
             text = f"node image {image}: not here, pulled at first use"
-            yield Finding("note", text, f"docker pull {image}")
+            yield Finding("note", text, f"{engine} pull {image}")
     yield from _inotify()
 
 

@@ -56,7 +56,7 @@ class Node:
         self._do("kill")
 
     def start(self) -> None:
-        """Start it after a `kill`, and wait until kubelet is well."""
+        """Start it after a `kill`; wait for its kubelet, and its control plane."""
         self._do("start")
 
     def restart(self) -> None:

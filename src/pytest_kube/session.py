@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pytest_kube import contexts, profiles
-from pytest_kube.binaries.releases import resolve_version
+from pytest_kube.binaries.releases import image_version, resolve_version
 from pytest_kube.errors import (
     APIError,
     ClusterError,
@@ -142,7 +142,8 @@ class Session:
             )
             return f"{text}, {self._context}{writes}"
         versions = self.settings.versions or (self.settings.version,)
-        return f"{text}, Kubernetes {', '.join(map(resolve_version, versions))}"
+        known = image_version if profile.provider == "kind" else resolve_version
+        return f"{text}, Kubernetes {', '.join(map(known, versions))}"
 
     def start_early(self) -> str | None:
         """Start the cluster before the first test; return the line that says so."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import subprocess
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -123,6 +125,46 @@ def test_node_that_is_lost_is_named(node: Node, expected: str) -> None:
         kind_nodes.check([Node(), node])
 
     assert str(error.value) == expected
+
+
+def test_control_plane_is_not_killed_on_podman(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would never come back."""
+    monkeypatch.setenv("KIND_EXPERIMENTAL_PROVIDER", "podman")
+    machines = kind_nodes.Machines([Node()], lambda: None)
+
+    with pytest.raises(ClusterError) as error:
+        machines.do("restart", "t-control-plane")
+
+    assert str(error.value) == (
+        "node t-control-plane: no restart on podman, which gives a container another "
+        "address when it starts again; the control plane would not find itself. pause "
+        "and resume work, and workers can be killed"
+    )
+
+
+def test_podman_without_its_socket_is_told(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Nothing of docker is of use there."""
+    monkeypatch.setenv("KIND_EXPERIMENTAL_PROVIDER", "podman")
+    monkeypatch.setenv("CONTAINER_HOST", "unix:///nowhere/podman.sock")
+
+    with pytest.raises(ClusterError) as error:
+        kind.daemon()
+
+    text = str(error.value)
+    del error
+    with warnings.catch_warnings():  # docker's package leaves a socket open
+        warnings.simplefilter("ignore", ResourceWarning)
+        gc.collect()
+    assert text.startswith(
+        "--kube=kind with KIND_EXPERIMENTAL_PROVIDER=podman needs podman's socket, and "
+        "none answers at unix:///nowhere/podman.sock: "
+    )
+    assert text.endswith(
+        "\n  Start it: systemctl --user start podman.socket (without --user for root), "
+        "or let CONTAINER_HOST name another one"
+    )
 
 
 def test_command_that_fails_in_a_node_says_what_it_said(

@@ -129,6 +129,17 @@ def minor_version(version: str) -> str:
     return ".".join(version.split(".")[:2])
 
 
+def image_version(text: str) -> str:
+    """Return what is known of a node image's version before one is looked for.
+
+    A full version as it was asked for, else the minor: images have patches of their
+    own.
+    """
+    version = resolve_version(text)
+    is_full = version == text.strip().removeprefix("v")
+    return version if is_full else minor_version(version)
+
+
 def program_version(name: str, version: str) -> str:
     """Return the program's own version that goes with Kubernetes *version*."""
     if name == "etcd":

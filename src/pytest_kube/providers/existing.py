@@ -13,7 +13,7 @@ from pytest_kube.binaries.releases import DEFAULT_VERSION
 from pytest_kube.binaries.store import Store
 from pytest_kube.client import UNAUTHORIZED, Client
 from pytest_kube.cluster import Cluster
-from pytest_kube.errors import APIError, ClusterError, SettingsError, hide_frames
+from pytest_kube.errors import APIError, ClusterError, hide_frames
 from pytest_kube.system.processes import Guardian
 
 if TYPE_CHECKING:
@@ -45,11 +45,6 @@ def create(
         ClusterError: The kubeconfig or the context is missing, or the API server does
             not answer.
     """
-    if settings.reuse or settings.share:
-        raise SettingsError(
-            "--kube-reuse and --kube-share are for clusters of kwok and envtest; an "
-            "existing one is there before and after every run anyway"
-        )
     context = contexts.chosen(settings)
     with Guardian() as guardian:
         # A file of its own: in the user's, another context may be the current one.

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pytest_kube.binaries.releases import (
-    DEFAULT_VERSION,
     NODE_IMAGES,
+    image_version,
     minor_version,
     resolve_version,
 )
@@ -18,7 +18,7 @@ from pytest_kube.binaries.store import Store
 from pytest_kube.controlplane import kept
 from pytest_kube.errors import ClusterError, SettingsError, hide_frames
 from pytest_kube.profiles import ARCHIVES
-from pytest_kube.providers import kind_plane
+from pytest_kube.providers import kind_nodes, kind_plane
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -80,6 +80,8 @@ def daemon() -> Any:
             "--kube=kind needs the docker package: pip install 'pytest-kube[kind]'. "
             "--kube=kwok and --kube=envtest work without docker"
         ) from e
+    if kind_nodes.engine() == "podman":
+        return _podman(docker)
     try:
         client = docker.from_env(timeout=60)
         client.ping()
@@ -100,25 +102,44 @@ def daemon() -> Any:
     return client
 
 
+def _podman(docker: Any) -> Any:
+    """Return a client of podman, which speaks as docker does."""
+    own = f"{os.environ.get('XDG_RUNTIME_DIR') or '/run'}/podman/podman.sock"
+    address = os.environ.get("CONTAINER_HOST") or f"unix://{own}"
+    try:
+        client = docker.DockerClient(base_url=address, timeout=60)
+        client.ping()
+    except (docker.errors.DockerException, OSError) as e:
+        raise ClusterError(
+            "--kube=kind with KIND_EXPERIMENTAL_PROVIDER=podman needs podman's socket, "
+            f"and none answers at {address}: {e}\n  Start it: systemctl --user start "
+            "podman.socket (without --user for root), or let CONTAINER_HOST name "
+            "another one"
+        ) from e
+    return client
+
+
 def node_image(docker: Any, asked: str) -> str:
     """Return the node image for a version as it was asked for.
 
     For a minor version that is the one made for our kind, or another one that docker
-    has already; a full version is that one.
+    has already; a full version is that one. What has to be pulled has a digest.
 
     Raises:
         SettingsError: There is none for that minor version.
     """
-    version = resolve_version(asked)
-    if version == asked.strip().removeprefix("v"):
-        return NODE_IMAGES.get(version, f"kindest/node:v{version}")
-    minor = minor_version(version if asked else DEFAULT_VERSION)
+    version = image_version(asked)
+    minor = minor_version(version)
+    local = _local(docker, minor)
     made = next((v for v in NODE_IMAGES if minor_version(v) == minor), "")
-    patches = _local(docker, minor)
-    if patches and made not in patches:
-        return f"kindest/node:v{patches[-1]}"
+    if version != minor:
+        made = version
+    elif local and made not in local:
+        made = local[-1]
+    if made in local:
+        return f"kindest/node:v{made}"
     if made:
-        return NODE_IMAGES[made]
+        return NODE_IMAGES.get(made, f"kindest/node:v{made}")
     raise SettingsError(
         f"--kube-version={asked}: no node image of kind is known for it, and docker "
         f"has none; known are {', '.join(map(minor_version, NODE_IMAGES))}. Name one "
@@ -128,10 +149,11 @@ def node_image(docker: Any, asked: str) -> str:
 
 def _local(docker: Any, minor: str) -> list[str]:
     """Return the versions of a minor that docker has a node image of, oldest first."""
-    tag = re.compile(rf"kindest/node:v({re.escape(minor)}\.\d+)")
+    # podman writes the host of the registry, too.
+    tag = re.compile(rf"(?:docker\.io/)?kindest/node:v({re.escape(minor)}\.\d+)")
     found = (
         match[1]
-        for image in docker.api.images(name="kindest/node")
+        for image in docker.api.images()
         for match in map(tag.fullmatch, image["RepoTags"] or ())
         if match
     )

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import subprocess
 import time
 from collections import defaultdict
@@ -44,16 +45,22 @@ _COMM = 15
 """Characters of a process's name that Linux keeps."""
 
 
+def engine() -> str:
+    """Return what runs the nodes: docker, or podman where kind is told so."""
+    asked = os.environ.get("KIND_EXPERIMENTAL_PROVIDER")
+    return "podman" if asked == "podman" else "docker"
+
+
 def run(node: Any, *argv: str) -> bytes:
     """Run a command in a node, and return its output.
 
-    By the docker program, which kind needs anyway: the docker package may lose the
-    first bytes of an output, for it reads them from two buffers.
+    By the program that kind uses itself: the docker package may lose the first bytes
+    of an output, for it reads them from two buffers.
 
     Raises:
         ClusterError: It failed, or the node does not run.
     """
-    command = ["docker", "exec", node.name, *argv]
+    command = [engine(), "exec", node.name, *argv]
     try:
         done = subprocess.run(
             command, capture_output=True, check=False, timeout=RUN_TIMEOUT
@@ -115,6 +122,12 @@ class Machines:
             ClusterError: Docker refused, or kubelet does not start.
         """
         (node,) = (node for node in self._nodes if node.name == name)
+        if engine() == "podman" and what in {"kill", "restart"} and self._leads(node):
+            raise ClusterError(
+                f"node {name}: no {what} on podman, which gives a container another "
+                "address when it starts again; the control plane would not find "
+                "itself. pause and resume work, and workers can be killed"
+            )
         acts: Mapping[str, Sequence[Callable[[], object]]] = {
             "pause": (node.pause,),
             "resume": (node.unpause,),
@@ -131,6 +144,11 @@ class Machines:
             raise ClusterError(f"node {name}: {what} failed: {e}") from e
         if what in {"start", "restart"}:
             _await_kubelet(node)
+            if self._leads(node):
+                self._await_well()
+
+    def _leads(self, node: Any) -> bool:
+        return bool(node == self._nodes[0])
 
     def mend(self) -> None:
         """Bring back all that do not run, and wait until the cluster is well again.
