@@ -1,12 +1,18 @@
-"""Sessions: lint, types, tests, clusters, kind, examples, bench, build."""
+"""Sessions: lint, types, tests, clusters, versions, pythons, oldest, kind, and more."""
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import nox
 
-nox.needs_version = ">=2024.10.9"
+# Users have it beside nox; here it lies beside this file, and needs nothing else.
+sys.path.insert(0, str(Path(__file__).parent / "src"))
+
+from pytest_kube.nox import kube_versions
+
+nox.needs_version = ">=2025.5.1"  # for download_python
 nox.options.sessions = ["lint", "types", "tests"]
 nox.options.reuse_existing_virtualenvs = True
 
@@ -17,6 +23,14 @@ def install(session: nox.Session, *groups: str) -> None:
 
 
 PROJECT = nox.project.load_toml("pyproject.toml")
+# What users notice first when a Python or a dependency does not fit.
+SHORT = (
+    "tests/unit",
+    *(
+        f"tests/acceptance/test_{n}.py"
+        for n in ("assertions", "clients", "kube_option")
+    ),
+)
 
 
 @nox.session
@@ -49,6 +63,32 @@ def clusters(session: nox.Session) -> None:
     """Tests against real control planes only."""
     install(session, "test")
     session.run("pytest", "tests/clusters", *session.posargs)
+
+
+@nox.session
+@kube_versions()
+def versions(session: nox.Session, kube: str) -> None:
+    """Tests against control planes of the newest Kubernetes and of three before it."""
+    install(session, "test")
+    session.run("pytest-kube", "binaries", "install", f"--kube-version={kube}")
+    # kind has one node image; the tests of it are the session kind.
+    session.run("pytest", "tests/clusters", "--ignore-glob=*_kind*", *session.posargs)
+
+
+@nox.session(python=nox.project.python_versions(PROJECT), download_python="never")
+def pythons(session: nox.Session) -> None:
+    """Unit tests and a few others on each Python that is there; others are skipped."""
+    install(session, "test")
+    session.run("pytest", *SHORT, *session.posargs)
+
+
+@nox.session(venv_backend="uv", python="3.11", download_python="never")
+def oldest(session: nox.Session) -> None:
+    """The same with the lowest versions that our dependencies may have."""
+    install(session, "test")
+    # Last, for what the tests need would raise some again.
+    session.install("--upgrade", "--resolution=lowest-direct", "-e", ".[kind]")
+    session.run("pytest", *SHORT, *session.posargs)
 
 
 @nox.session

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_overloads
 
 import pytest_kube
-from pytest_kube import cli, conditions, errors, fixtures, plugin, verbs, waits
+from pytest_kube import cli, conditions, errors, fixtures, nox, plugin, verbs, waits
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -100,6 +100,8 @@ def reference() -> Iterator[str]:
         yield from (f"`{n}`: {markdown(t)}" for n, t in values(module) if n in names)
     yield from condition_entries()
     yield from error_entries()
+    yield from ("## In a noxfile", "`from pytest_kube.nox import kube_versions`")
+    yield from entry("kube_versions", nox.kube_versions.__doc__, nox.kube_versions)
     yield from ("## The command", *commands(cli._parser()))  # noqa: SLF001
 
 

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pytest_kube import profiles
-from pytest_kube.binaries.releases import PROGRAMS, resolve_version
-from pytest_kube.binaries.store import Store
+from pytest_kube.binaries.releases import PROGRAMS, PROGRAMS_OF, resolve_version
+from pytest_kube.binaries.store import Store, cache_key, programs_folder
 from pytest_kube.errors import ClusterError, KubeError, SettingsError
 from pytest_kube.kubebuilder import start_timeout
 from pytest_kube.settings import IDLE, START_TIMEOUT, Settings
@@ -104,28 +104,53 @@ def _parser() -> argparse.ArgumentParser:
         (_list, "show where each program is, or that it would be fetched"),
         (_install, "find, download or build programs now rather than at first use"),
         (_path, "print the path of a program, fetching it when needed"),
+        (_key, "print a CI cache's key for what install would fetch; fetches nothing"),
+        (_folder, "print the folder that install fills, for a CI cache"),
     ):
         action = actions.add_parser(run.__name__.removeprefix("_"), help=text)
         action.set_defaults(run=run)
-        _add_programs(action)
+        if run in (_list, _path):
+            _add_programs(action)
         if run is _install:
+            _add_programs(action, metavar="V[,V]")
+        if run is _key:
+            _add_version(action, metavar="V[,V]")
+        if run in (_install, _key):
             action.add_argument(
-                "programs", nargs="*", metavar="PROGRAM", help="default: all of them"
+                "--kube",
+                metavar="NAME",
+                help="take the programs and the version of this profile or provider",
+            )
+            action.add_argument(
+                "programs",
+                nargs="*",
+                metavar="PROGRAM",
+                help="default: those of --kube, else all but kind",
             )
         if run is _path:
             action.add_argument("program", choices=PROGRAMS, metavar="PROGRAM")
     return parser
 
 
-def _add_programs(
-    parser: argparse.ArgumentParser, version: str = "the newest tested"
+def _add_version(
+    parser: argparse.ArgumentParser,
+    default: str = "the newest tested",
+    metavar: str = "V",
 ) -> None:
     parser.add_argument(
         "--kube-version",
         default="",
-        metavar="V",
-        help=f"Kubernetes version: 1.36 or 1.36.3 (default: {version})",
+        metavar=metavar,
+        help=f"Kubernetes version: 1.36 or 1.36.3 (default: {default})",
     )
+
+
+def _add_programs(
+    parser: argparse.ArgumentParser,
+    version: str = "the newest tested",
+    metavar: str = "V",
+) -> None:
+    _add_version(parser, version, metavar)
     parser.add_argument(
         "--kube-binaries", type=Path, metavar="PATH", help="look in this folder first"
     )
@@ -369,17 +394,57 @@ def _list(arguments: argparse.Namespace) -> int:
 
 
 def _install(arguments: argparse.Namespace) -> int:
+    if _unknown(arguments):
+        return 2
+    names, versions = _wanted(arguments)
+    stores = [
+        Store(v, explicit=arguments.kube_binaries, offline=arguments.kube_offline)
+        for v in versions
+    ]
+    # Versions share programs: etcd and kwok have versions of their own.
+    found = [pair for store in stores for pair in store.require(*names).items()]
+    for name, path in dict.fromkeys(found):
+        sys.stdout.write(f"{name:24} {path}\n")
+    return 0
+
+
+def _key(arguments: argparse.Namespace) -> int:
+    if _unknown(arguments):
+        return 2
+    sys.stdout.write(f"{cache_key(*_wanted(arguments))}\n")
+    return 0
+
+
+def _folder(arguments: argparse.Namespace) -> int:  # noqa: ARG001
+    sys.stdout.write(f"{programs_folder(os.environ)}\n")
+    return 0
+
+
+def _wanted(arguments: argparse.Namespace) -> tuple[list[str], list[str]]:
+    """Return the programs and the versions that the arguments ask for."""
+    asked = arguments.kube_version
+    names = [n for n in PROGRAMS if n != "kind"]
+    if arguments.kube:
+        profile = profiles.find(arguments.kube, Path("clusters"))
+        asked = asked or profile.version
+        names = list(PROGRAMS_OF.get(profile.provider, names))
+    parts = asked.split(",")
+    if len(parts) > 1 and not all(map(str.strip, parts)):
+        raise SettingsError(
+            f"--kube-version={asked}: there is a version missing between commas"
+        )
+    versions = [resolve_version(part) for part in parts]
+    return arguments.programs or names, list(dict.fromkeys(versions))
+
+
+def _unknown(arguments: argparse.Namespace) -> bool:
     unknown = sorted(set(arguments.programs) - set(PROGRAMS))
     if unknown:
         sys.stderr.write(
             f"pytest-kube: no such program: {', '.join(unknown)}; "
             f"there are: {', '.join(PROGRAMS)}\n"
         )
-        return 2
-    names = arguments.programs or [n for n in PROGRAMS if n != "kind"]
-    for name, path in _store(arguments).require(*names).items():
-        sys.stdout.write(f"{name:24} {path}\n")
-    return 0
+    return bool(unknown)
 
 
 def _path(arguments: argparse.Namespace) -> int:

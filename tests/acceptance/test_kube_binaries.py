@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -109,9 +110,10 @@ def test_path_prints_one_path_for_scripts() -> None:
     assert Path(done.stdout.strip()).name == "kubectl"
 
 
-def test_install_of_an_unknown_program_lists_the_known() -> None:
+@pytest.mark.parametrize("action", ["install", "key"])
+def test_unknown_program_lists_the_known(action: str) -> None:
     """Wrong usage, exit code 2."""
-    done = command("binaries", "install", "kubelet")
+    done = command("binaries", action, "kubelet")
 
     assert done.returncode == 2
     assert done.stderr == (
@@ -125,3 +127,66 @@ def test_install_prints_where_everything_is() -> None:
 
     assert done.returncode == 0
     assert [line.split()[0] for line in done.stdout.splitlines()] == ["etcd", "kubectl"]
+
+
+def test_install_for_a_profile_takes_its_programs_and_its_version(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing that pytest would not use."""
+    project.write("clusters/mine.yaml", 'provider: envtest\nversion: "1.36"\n')
+    monkeypatch.chdir(project.path)
+
+    done = command("binaries", "install", "--kube=mine", "--kube-offline")
+
+    assert done.returncode == 0
+    programs = [Path(line.split()[1]) for line in done.stdout.splitlines()]
+    assert [p.name for p in programs] == ["etcd", "kube-apiserver"]
+
+
+def test_install_of_several_versions_names_each_program_once() -> None:
+    """Both have the same etcd."""
+    done = command("binaries", "install", "--kube-version=1.35,1.36", "etcd", "kwok")
+
+    assert done.returncode == 0
+    assert [line.split()[0] for line in done.stdout.splitlines()] == ["etcd", "kwok"]
+
+
+def test_key_is_one_line_and_the_same_each_time(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Whatever the cache has: nothing is looked for, nothing is made."""
+    words = ["binaries", "key", "--kube=kwok", "--kube-version=1.34,1.36"]
+    with_programs = command(*words)
+    monkeypatch.setenv("PYTEST_KUBE_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("PATH", "")
+
+    done = command(*words)
+
+    assert done.returncode == 0
+    assert done.stdout == with_programs.stdout
+    assert re.fullmatch(
+        r"pytest-kube-\w+-\w+-1\.34\.4-1\.36\.3-[0-9a-f]{12}\n", done.stdout
+    )
+    assert not (tmp_path / "cache").exists()
+
+
+def test_version_that_is_missing_between_commas_is_named() -> None:
+    """The same as that of pytest's option."""
+    done = command("binaries", "key", "--kube-version=1.36,")
+
+    assert done.returncode == 1
+    assert done.stderr == (
+        "pytest-kube: --kube-version=1.36,: there is a version missing between commas\n"
+    )
+
+
+def test_folder_is_where_install_puts_programs(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """For a CI cache to name; it need not exist."""
+    monkeypatch.setenv("PYTEST_KUBE_CACHE", str(tmp_path))
+
+    done = command("binaries", "folder")
+
+    assert done.returncode == 0
+    assert Path(done.stdout.strip()).parent == tmp_path / "bin"

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_kube.binaries.releases import DEFAULT_VERSION
+from pytest_kube.binaries.releases import DEFAULT_VERSION, resolve_version
 from pytest_kube.binaries.store import Store
 from pytest_kube.kube import Kube
 from pytest_kube.profiles import NodeGroup, Profile
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
     from pytest_kube.cluster import Cluster
 
+# Clusters of another version, where the environment asks for it; kind needs an image.
+VERSION = resolve_version(os.environ.get("PYTEST_KUBE_VERSION", ""))
 IMAGE = f"kindest/node:v{DEFAULT_VERSION}"
 NODES = (
     NodeGroup(count=2),
@@ -42,14 +44,14 @@ NODES = (
 @pytest.fixture(scope="session")
 def envtest_cluster() -> Iterator[Cluster]:
     profile = Profile("envtest", "envtest")
-    with envtest.create(profile, Settings(profile), print) as cluster:
+    with envtest.create(profile, Settings(profile, VERSION), print) as cluster:
         yield cluster
 
 
 @pytest.fixture(scope="session")
 def kwok_cluster() -> Iterator[Cluster]:
     profile = Profile("kwok", "kwok", nodes=NODES)
-    with kwok.create(profile, Settings(profile), print) as cluster:
+    with kwok.create(profile, Settings(profile, VERSION), print) as cluster:
         yield cluster
 
 
@@ -88,13 +90,13 @@ def _handle(cluster: Cluster) -> Iterator[Kube]:
 @pytest.fixture(scope="session")
 def binaries() -> dict[str, Path]:
     """Every program of a kwok cluster."""
-    return Store(DEFAULT_VERSION, environ=dict(os.environ)).require(*kwok.PROGRAMS)
+    return Store(VERSION, environ=dict(os.environ)).require(*kwok.PROGRAMS)
 
 
 @pytest.fixture(scope="session")
 def kubectl() -> Path:
     """The real kubectl, to compare with."""
-    return Store(DEFAULT_VERSION).require("kubectl")["kubectl"]
+    return Store(VERSION).require("kubectl")["kubectl"]
 
 
 # --- kind -----------------------------------------------------------------------

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import urllib3
 
-from pytest_kube.binaries.releases import DEFAULT_VERSION
 from pytest_kube.client import Client
 from pytest_kube.conditions import exists
 from pytest_kube.controlplane import plane
@@ -21,6 +20,8 @@ from pytest_kube.errors import APIError, ComponentExitedError, ComponentNotReady
 from pytest_kube.kube import Kube
 from pytest_kube.profiles import Profile
 from pytest_kube.state.template import Content, Template
+
+from .conftest import VERSION
 
 if TYPE_CHECKING:
     from pytest_kube.cluster import Cluster
@@ -36,7 +37,7 @@ def planned(
     if further.setdefault("nodes", False):
         names += tuple(plane.COMPONENTS)
     programs = {name: binaries[name] for name in names}
-    return Plan(profile, DEFAULT_VERSION, programs, **further)
+    return Plan(profile, VERSION, programs, **further)
 
 
 def listening(cluster: Cluster) -> set[tuple[str, int]]:
@@ -201,7 +202,7 @@ def test_port_that_was_taken_meanwhile_is_replaced_by_another(
 
         monkeypatch.setattr(plane, "free_ports", first_time_unlucky)
         with plane.running(planned(binaries)) as cluster:
-            assert cluster.version == DEFAULT_VERSION
+            assert cluster.version == VERSION
 
     assert len(calls) == 2
 

@@ -14,7 +14,6 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from pytest_kube.binaries.releases import DEFAULT_VERSION
 from pytest_kube.binaries.store import Store
 from pytest_kube.controlplane import certs
 from pytest_kube.controlplane import etcd as program
@@ -26,6 +25,8 @@ from pytest_kube.state.keys import EVENTS, HEARTBEATS, NODES, NOT_STATE
 from pytest_kube.state.rollback import State
 from pytest_kube.system.ports import free_ports
 from pytest_kube.system.processes import Guardian
+
+from .conftest import VERSION
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -48,7 +49,7 @@ def start_etcd(guardian: Guardian, **flags: str) -> Etcd:
     data = guardian.directory / "etcd"
     usual = program.flags(data=data, pki=pki, port=port, peer_port=peer_port)
     wanted = {**usual, **{k.replace("_", "-"): v for k, v in flags.items()}}
-    binary = Store(DEFAULT_VERSION, environ=dict(os.environ)).require("etcd")["etcd"]
+    binary = Store(VERSION, environ=dict(os.environ)).require("etcd")["etcd"]
     argv = [str(binary), *(f"--{name}={value}" for name, value in wanted.items())]
     process = guardian.start("etcd", argv)
     trust = ssl.create_default_context(cadata=made["ca.crt"].decode())

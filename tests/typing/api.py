@@ -10,6 +10,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal, assert_type
 
+import nox
+
 from pytest_kube import (
     APIError,
     Cluster,
@@ -38,6 +40,14 @@ from pytest_kube import (
     ready,
 )
 from pytest_kube import field as at
+from pytest_kube.nox import kube_versions
+
+
+@nox.session
+@kube_versions("1.34", "1.36")
+def tests(session: nox.Session, kube: str) -> None:
+    """A session of a noxfile."""
+    session.run("pytest", f"--junitxml={kube}.xml")
 
 
 @dataclass

@@ -7,6 +7,8 @@ import pytest
 from pytest_kube.binaries import releases
 from pytest_kube.binaries.releases import Platform, resolve_version
 from pytest_kube.errors import SettingsError
+from pytest_kube.profiles import providers
+from pytest_kube.providers import kwok
 
 
 @pytest.mark.parametrize(
@@ -54,6 +56,17 @@ def test_program_version() -> None:
         "kwok": "0.8.0",
         "kind": "0.33.0",
     }
+
+
+def test_programs_of_each_provider_are_known() -> None:
+    """What install fetches ahead of time is what the provider asks for."""
+    assert releases.PROGRAMS_OF.keys() == providers().keys()
+    assert releases.PROGRAMS_OF["kwok"] == kwok.PROGRAMS
+
+
+def test_matrix_is_the_newest_minor_and_three_before() -> None:
+    """All of them known, the oldest first."""
+    assert releases.MATRIX == ("1.34", "1.35", "1.36", "1.37")
 
 
 def test_etcd_follows_the_minor_version() -> None:

@@ -12,7 +12,13 @@ import pytest
 
 from pytest_kube.binaries import releases, store
 from pytest_kube.binaries.releases import Platform
-from pytest_kube.binaries.store import Found, Store, cache_folder
+from pytest_kube.binaries.store import (
+    Found,
+    Store,
+    cache_folder,
+    cache_key,
+    programs_folder,
+)
 from pytest_kube.errors import BinaryError, SettingsError
 
 from .binaries_server import put, release_server, script
@@ -262,3 +268,50 @@ def test_import_is_cheap() -> None:
     )
 
     assert subprocess.check_output([sys.executable, "-c", code]) == b"set()\n"
+
+
+# --- the cache of a CI system ---------------------------------------------------
+
+
+def test_key_names_platform_and_versions() -> None:
+    """Somebody who looks at a list of caches knows what it is."""
+    key = cache_key(["etcd", "kube-apiserver"], ["1.36.3", "1.34.4"])
+
+    assert key == "pytest-kube-linux-amd64-1.34.4-1.36.3-bc576ebf3620"
+
+
+def test_key_knows_neither_order_nor_repetition() -> None:
+    """The cache has the same either way."""
+    again = cache_key(["kwok", "etcd", "kwok"], ["1.36.3", "1.34.4", "1.36.3"])
+
+    assert again == cache_key(["etcd", "kwok"], ["1.34.4", "1.36.3"])
+
+
+def test_key_changes_with_every_program_and_version(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Also with those of our own choice, and with the platform."""
+    keys = [
+        cache_key(["etcd"], ["1.36.3"]),
+        cache_key(["etcd", "kwok"], ["1.36.3"]),
+        cache_key(["etcd", "kube-apiserver"], ["1.36.3"]),
+        cache_key(["etcd", "kube-apiserver"], ["1.36.2"]),
+    ]
+    monkeypatch.setattr(releases, "_ETCD_VERSION", "3.6.99")
+    keys.append(cache_key(["etcd"], ["1.36.3"]))
+    monkeypatch.setattr(releases, "this_platform", lambda: Platform("linux", "arm64"))
+    keys.append(cache_key(["etcd"], ["1.36.3"]))
+
+    assert len(set(keys)) == len(keys)
+
+
+def test_key_of_what_no_version_changes() -> None:
+    """The kind program is the same for every version of Kubernetes."""
+    assert cache_key(["kind"], ["1.34.4"]) == cache_key(["kind"], ["1.36.3"])
+
+
+def test_folder_of_programs_holds_nothing_else(tmp_path: Path) -> None:
+    """Templates, which have private keys in them, and locks of clusters are beside it."""
+    folder = programs_folder({"PYTEST_KUBE_CACHE": str(tmp_path)})
+
+    assert folder == tmp_path / "bin" / "linux-amd64"

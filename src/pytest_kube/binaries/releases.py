@@ -17,6 +17,20 @@ KUBERNETES_PROGRAMS = (
 )
 PROGRAMS = ("etcd", *KUBERNETES_PROGRAMS, "kwok", "kind")
 
+PROGRAMS_OF = {
+    "envtest": ("etcd", "kube-apiserver"),
+    "existing": (),
+    "kind": ("kind",),
+    "kwok": (
+        "etcd",
+        "kube-apiserver",
+        "kube-controller-manager",
+        "kube-scheduler",
+        "kwok",
+    ),
+}
+"""What the providers of ours make their clusters of."""
+
 DEFAULT_VERSION = "1.36.3"
 
 NEWEST_PATCHES = {
@@ -27,6 +41,10 @@ NEWEST_PATCHES = {
     "1.37": "1.37.2",
 }
 """The newest patch of each minor that can be downloaded and be built."""
+
+MATRIX = tuple(NEWEST_PATCHES)[-4:]
+"""The newest minor and three before it: upstream maintains three at a time, and who
+runs controllers on clusters of others meets one more."""
 
 _ETCD_VERSION = "3.6.12"
 _ETCD_VERSIONS = {"1.37": "3.7.3"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import shutil
@@ -157,9 +158,8 @@ class Store:
 
     def _cached(self, name: str) -> Path:
         """Return the path that a program has, or will have, in the cache."""
-        on = releases.this_platform()
-        folder = cache_folder(self.environ) / "bin" / f"{on.os}-{on.arch}"
-        return folder / f"{name}-{self._version(name)}" / name
+        stem = f"{name}-{self._version(name)}"
+        return programs_folder(self.environ) / stem / name
 
     def _setup_envtest_folder(self) -> Path:
         on = releases.this_platform()
@@ -290,6 +290,25 @@ def cache_folder(environ: Mapping[str, str]) -> Path:
         return Path(folder, "pytest-kube")
     caches = "Library/Caches" if releases.this_platform().os == "darwin" else ".cache"
     return _home(environ) / caches / "pytest-kube"
+
+
+def programs_folder(environ: Mapping[str, str]) -> Path:
+    """Return the part of the cache that holds programs, and nothing else."""
+    on = releases.this_platform()
+    return cache_folder(environ) / "bin" / f"{on.os}-{on.arch}"
+
+
+def cache_key(names: Sequence[str], versions: Sequence[str]) -> str:
+    """Return a name for what the cache has of programs when all are installed.
+
+    It changes with the platform, the programs and their versions, and with nothing
+    else: neither the order nor what this machine has already.
+    """
+    on = releases.this_platform()
+    pairs = {(n, releases.program_version(n, v)) for n in names for v in versions}
+    told = sorted({v for n, v in pairs if n in releases.KUBERNETES_PROGRAMS})
+    digest = hashlib.sha256(repr(sorted(pairs)).encode()).hexdigest()[:12]
+    return "-".join(["pytest-kube", on.os, on.arch, *told, digest])
 
 
 def _home(environ: Mapping[str, str]) -> Path:
