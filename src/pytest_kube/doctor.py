@@ -43,10 +43,7 @@ DEADLINE = 5.0
 """Seconds that a probe has; where all is well, all of them need one together."""
 
 PLUGINS = ("pytest-xdist", "pytest-timeout", "pytest-asyncio", "pytest-randomly")
-PLANE = ("etcd", "kube-apiserver")
-NODES = ("kube-controller-manager", "kube-scheduler", "kwok")
-PROGRAMS = {"kwok": (*PLANE, *NODES), "envtest": PLANE, "kind": ("kind",)}
-
+ORDER = ("kwok", "envtest", "kind", "existing")
 MEMORY = {"kwok": 600, "envtest": 400, "kind": 2000}
 """MiB that a cluster takes, without what tests put into it."""
 
@@ -106,7 +103,7 @@ def examine(
     one = settings.profile
     profiles = [one]
     if not one.name:
-        profiles = [replace(one, name=n, provider=n) for n in (*PROGRAMS, "existing")]
+        profiles = [replace(one, name=n, provider=n) for n in ORDER]
     usable = {}
     for profile in profiles:
         findings = list(_provider(replace(settings, profile=profile), environ))
@@ -244,7 +241,7 @@ def _available() -> int | None:
 
 def _provider(settings: Settings, environ: Mapping[str, str]) -> Iterator[Finding]:
     provider = settings.profile.provider
-    if provider not in (*PROGRAMS, "existing"):
+    if provider not in ORDER:
         yield Finding("note", "a provider of another package, which has to tell itself")
         return
     try:
@@ -283,7 +280,7 @@ def _as_envtest(settings: Settings, environ: Mapping[str, str]) -> Settings:
 def _programs(
     settings: Settings, version: str, environ: Mapping[str, str]
 ) -> Iterator[Finding]:
-    names = PROGRAMS[settings.profile.provider]
+    names = releases.PROGRAMS_OF[settings.profile.provider]
     store = Store(version, explicit=settings.binaries, environ=environ)
     missing = []
     for name in names:
