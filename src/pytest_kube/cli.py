@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +13,8 @@ from pytest_kube import profiles
 from pytest_kube.binaries.releases import PROGRAMS, PROGRAMS_OF, resolve_version
 from pytest_kube.binaries.store import Store, cache_key, programs_folder
 from pytest_kube.errors import ClusterError, KubeError, SettingsError
-from pytest_kube.settings import IDLE, Settings
+from pytest_kube.kubebuilder import start_timeout
+from pytest_kube.settings import IDLE, START_TIMEOUT, Settings
 from pytest_kube.system.kept import Kept, end, kept, status
 
 if TYPE_CHECKING:
@@ -79,6 +81,13 @@ def _parser() -> argparse.ArgumentParser:
             _add_programs(command)
         elif run is not _status:
             command.add_argument("name", nargs="?", **_NAME)
+    _add_doctor(
+        commands.add_parser(
+            "doctor",
+            help="say what each provider needs and lacks, and what to do",
+            description=_doctor.__doc__,
+        )
+    )
     _add_replay(
         commands.add_parser(
             "replay",
@@ -150,6 +159,22 @@ def _add_programs(
     )
 
 
+def _add_doctor(parser: argparse.ArgumentParser) -> None:
+    parser.set_defaults(run=_doctor)
+    about = "a profile (clusters/NAME.yaml) or a provider (default: every provider)"
+    parser.add_argument("name", nargs="?", metavar="NAME", help=about)
+    parser.add_argument(
+        "--kube-context",
+        default="",
+        metavar="NAME",
+        help="of an existing cluster, which is asked then",
+    )
+    parser.add_argument(
+        "--kube-config", default="", metavar="FILE", help="the kubeconfig file of it"
+    )
+    _add_programs(parser)
+
+
 def _add_replay(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(run=_replay)
     parser.add_argument(
@@ -219,6 +244,7 @@ def _up(arguments: argparse.Namespace) -> int:
         version=arguments.kube_version or profile.version,
         binaries=arguments.kube_binaries,
         offline=arguments.kube_offline,
+        start_timeout=start_timeout(os.environ) or START_TIMEOUT,
         reuse=True,
         idle=arguments.idle * 60,
     )
@@ -279,8 +305,44 @@ def _none(name: str | None) -> str:
     return f"no cluster {name!r} stays" if name else "no cluster stays"
 
 
+def _say(line: str) -> None:
+    sys.stdout.write(f"{line}\n")
+
+
 def _tell(line: str) -> None:
     sys.stderr.write(f"{line}\n")
+
+
+# --- what there is ------------------------------------------------------------
+
+
+def _doctor(arguments: argparse.Namespace) -> int:
+    """Look at what NAME needs, start nothing; exit code 0 if it can be used, else 1.
+
+    Without a NAME, it is 0 if there can be a cluster of kwok or of envtest.
+    """
+    from pytest_kube import doctor
+
+    context, file = arguments.kube_context, arguments.kube_config
+    name = arguments.name or ("existing" if context else "")
+    profile = profiles.Profile(name="", provider="")
+    if name:
+        profile = profiles.find(name, Path("clusters"))
+    profile = replace(
+        profile,
+        context=context or profile.context,
+        kubeconfig=file or profile.kubeconfig,
+    )
+    settings = Settings(
+        profile,
+        version=arguments.kube_version or profile.version,
+        binaries=arguments.kube_binaries,
+        offline=arguments.kube_offline,
+    )
+    usable = doctor.examine(settings, os.environ, _say)
+    _say("\nclusters that stay")
+    _status(arguments)
+    return 0 if usable else 1
 
 
 # --- archived states ----------------------------------------------------------

@@ -66,7 +66,7 @@ class Context:
 
 
 def chosen(settings: Settings) -> Context:
-    """Return the context that was named; the current one is never assumed.
+    """Return the context that was named; the current one if a variable asks for it.
 
     Raises:
         SettingsError: None was named, or one that tests are to keep away from, or a
@@ -79,24 +79,61 @@ def chosen(settings: Settings) -> Context:
             "an existing one is there before and after every run anyway"
         )
     profile = settings.profile
-    if not profile.context:
+    name = profile.context
+    given = f"--kube-context={name}"
+    if not name and settings.existing_by:
+        name = _current(profile.kubeconfig, settings.existing_by)
+        given = f"{settings.existing_by}, context {name}"
+    if not name:
         raise SettingsError(
             "--kube=existing needs --kube-context=NAME: tests create and delete "
             "objects, so the cluster has to be named"
         )
-    if profile.context == IN_CLUSTER:
+    if name == IN_CLUSTER:
         context = _in_cluster(os.environ)
     else:
         sources = _sources(profile.kubeconfig)
         words = ["kubectl"]
         words += [f"--kubeconfig={sources[0]}"] if profile.kubeconfig else []
-        words += [f"--context={profile.context}"]
-        config = kubeconfig.narrow(sources, profile.context)
-        context = Context(profile.context, config, shlex.join(words))
+        words += [f"--context={name}"]
+        config = kubeconfig.narrow(sources, name)
+        context = Context(name, config, shlex.join(words))
     if not context.server:
         raise SettingsError(f"context {context.name}: its cluster has no server")
-    _check(context, settings.refuse)
+    _check(context, settings.refuse, given)
     return context
+
+
+def names(file: str) -> tuple[list[Path], list[str]]:
+    """Return the kubeconfig files, and the contexts that they have.
+
+    Args:
+        file: The only one, or empty for those that kubectl finds.
+
+    Raises:
+        SettingsError: There is no kubeconfig.
+        ClusterError: One cannot be read.
+    """
+    sources = _sources(file)
+    return sources, kubeconfig.context_names(sources)
+
+
+def _current(file: str, asked_by: str) -> str:
+    """Return the context that envtest takes: that of a pod in one, or the current one.
+
+    Raises:
+        SettingsError: There is none.
+    """
+    if not file and not os.environ.get("KUBECONFIG") and _is_pod(os.environ):
+        return IN_CLUSTER
+    sources = _sources(file)
+    if name := kubeconfig.current_context(sources):
+        return name
+    raise SettingsError(
+        f"{asked_by}: kubeconfig {os.pathsep.join(map(str, sources))} has no current "
+        "context; kubectl config use-context NAME sets one, --kube-context=NAME names "
+        "one for this run"
+    )
 
 
 def _sources(file: str) -> list[Path]:
@@ -114,11 +151,16 @@ def _sources(file: str) -> list[Path]:
     )
 
 
+def _is_pod(environ: Mapping[str, str]) -> bool:
+    names = ("KUBERNETES_SERVICE_HOST", "KUBERNETES_SERVICE_PORT")
+    return all(environ.get(n) for n in names) and (SERVICE_ACCOUNT / "token").is_file()
+
+
 def _in_cluster(environ: Mapping[str, str]) -> Context:
     host = environ.get("KUBERNETES_SERVICE_HOST", "")
     port = environ.get("KUBERNETES_SERVICE_PORT", "")
     token = SERVICE_ACCOUNT / "token"
-    if not (host and port and token.is_file()):
+    if not _is_pod(environ):
         raise SettingsError(
             f"--kube-context={IN_CLUSTER} is for pods: there, KUBERNETES_SERVICE_HOST "
             f"and KUBERNETES_SERVICE_PORT are set, and {token} exists"
@@ -141,8 +183,13 @@ def _in_cluster(environ: Mapping[str, str]) -> Context:
     return Context(IN_CLUSTER, config, "kubectl")
 
 
-def _check(context: Context, refuse: Sequence[str]) -> None:
+def _check(context: Context, refuse: Sequence[str], given: str) -> None:
     """Keep tests away from clusters whose names say what they are.
+
+    Args:
+        context: The cluster.
+        refuse: The patterns of names to keep away from.
+        given: What named it, as the error says it.
 
     Raises:
         SettingsError: A pattern matches; the text says which, and how to go on.
@@ -152,7 +199,7 @@ def _check(context: Context, refuse: Sequence[str]) -> None:
             if any(fnmatchcase(word, pattern.lower()) for word in _words(name)):
                 others = [p for p in refuse if p != pattern]
                 raise SettingsError(
-                    f"--kube-context={context.name}: tests keep away from it, for "
+                    f"{given}: tests keep away from it, for "
                     f"{pattern!r} of kube_refuse matches the name of its {what}, "
                     f"{name}\n  server {context.server}\n  If it is the right one, "
                     f"leave the pattern out: kube_refuse = {others} in the ini file"

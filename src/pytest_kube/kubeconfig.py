@@ -113,6 +113,26 @@ def narrow(sources: Sequence[Path], context: str) -> dict[str, Any]:
     return {**config, "current-context": context}
 
 
+def context_names(sources: Sequence[Path]) -> list[str]:
+    """Return the names of the contexts that kubeconfig files have.
+
+    Raises:
+        ClusterError: One cannot be read.
+    """
+    found = [_entries(_load(path), "contexts", path) for path in sources]
+    return list(dict.fromkeys(str(e["name"]) for entries in found for e in entries))
+
+
+def current_context(sources: Sequence[Path]) -> str:
+    """Return the current context of kubeconfig files, that of the first which has one.
+
+    Raises:
+        ClusterError: One cannot be read.
+    """
+    names = (_load(path).get("current-context") for path in sources)
+    return next((str(name) for name in names if name), "")
+
+
 def _absolute(details: dict[str, Any], base: Path) -> dict[str, Any]:
     for file in _FILES & set(details):
         details[file] = str((base / details[file]).absolute())

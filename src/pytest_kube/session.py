@@ -117,7 +117,7 @@ class Session:
             for version in settings.versions or (settings.version,):
                 resolve_version(version)
         except SettingsError as e:
-            raise pytest.UsageError(f"--kube-version: {e}") from e
+            raise pytest.UsageError(f"{settings.version_by}: {e}") from e
         session = cls(config, settings)
         if settings.profile.provider == "existing":
             try:
@@ -134,6 +134,8 @@ class Session:
         text = f"kube: {profile.provider}"
         if profile.name != profile.provider:
             text += f" (profile {profile.name})"
+        if self.settings.existing_by:
+            text += f" ({self.settings.existing_by})"
         if self._context:
             writes = (
                 "" if profile.allow_writes else "; only read, see --kube-allow-writes"
@@ -255,7 +257,7 @@ class Session:
         started = time.monotonic()
         cluster = self._stack.enter_context(self._provided())
         self._seconds = time.monotonic() - started
-        _check_version(self.settings.version, cluster)
+        _check_version(self.settings, cluster)
         crds, applied = self.settings.crds, self.settings.manifests
         if cluster.client.read_only and (crds or applied):
             self._report("only read: kube_crds and kube_manifests are not installed")
@@ -674,13 +676,16 @@ def _folder_name(nodeid: str) -> str:
     return name
 
 
-def _check_version(asked: str, cluster: Cluster) -> None:
+def _check_version(settings: Settings, cluster: Cluster) -> None:
     """Refuse programs of another version than the one that was asked for."""
+    asked = settings.version
     if not asked or cluster.provider == "existing":
         return
     wanted = resolve_version(asked).split(".")[:2]
     if cluster.version.split(".")[:2] != wanted:
+        by = settings.version_by
+        by = f"{by}={asked}" if by == "--kube-version" else by
         raise SettingsError(
-            f"--kube-version={asked}, but the programs that were found are "
+            f"{by}, but the programs that were found are "
             f"Kubernetes {cluster.version}; see pytest-kube binaries list"
         )

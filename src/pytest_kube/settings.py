@@ -11,7 +11,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from pytest_kube import profiles
+from pytest_kube import kubebuilder, profiles
 from pytest_kube.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -30,6 +30,8 @@ IDLE = 15 * 60.0
 DEFAULT_TIMEOUT = 10.0
 """Seconds that a wait takes at most, when neither test nor option says otherwise."""
 
+START_TIMEOUT = 60.0
+"""Seconds for each component; on an idle machine all of them need about two."""
 
 REFUSE = ("prod", "production", "prd", "live")
 """Words in the names of clusters that tests keep away from."""
@@ -42,10 +44,14 @@ class Settings:
     Attributes:
         profile: The cluster to test against.
         version: The Kubernetes version as it was asked for; may be empty.
+        version_by: What asked for it, as errors name it.
         versions: All of them, where the tests are run once for each.
         timeout: Seconds that a wait takes at most by default.
         binaries: A folder with the programs, or ``None`` to look for them.
         offline: Never fetch anything.
+        start_timeout: Seconds that a component has to become ready (kwok, envtest).
+        existing_by: The variable that asked for an existing cluster, and so for the
+            current context; else empty.
         isolation: How tests are kept apart; ``None`` for the best that the cluster can.
         reuse: Whether the cluster outlives the run, and that of an earlier one is used.
         share: Whether the workers of pytest-xdist use one cluster together.
@@ -67,10 +73,13 @@ class Settings:
 
     profile: Profile
     version: str = ""
+    version_by: str = "--kube-version"
     versions: tuple[str, ...] = ()
     timeout: float = DEFAULT_TIMEOUT
     binaries: Path | None = None
     offline: bool = False
+    start_timeout: float = START_TIMEOUT
+    existing_by: str = ""
     isolation: Isolation | None = None
     reuse: bool = False
     share: bool = False
@@ -110,7 +119,16 @@ def read(config: pytest.Config) -> Settings:
         profile = replace(profile, kubeconfig=kubeconfig)
     if _text(config, "kube_allow_writes") is not None:
         profile = replace(profile, allow_writes=_flag(config, "kube_allow_writes"))
+    environ, existing_by, version_by = os.environ, "", ""
+    is_envtest = profile.provider == "envtest"
+    if is_envtest and kubebuilder.uses_existing(environ):
+        existing_by = f"{kubebuilder.USE_EXISTING}=true"
+        name = "existing" if profile.name == "envtest" else profile.name
+        profile = replace(profile, name=name, provider="existing")
     versions = _versions(config, profile)
+    if is_envtest and versions == ("",):
+        version, version_by = kubebuilder.kubernetes_version(environ)
+        versions = (version,)
     binaries = _text(config, "kube_binaries") or "auto"
     reuse, share = _flag(config, "kube_reuse"), _flag(config, "kube_share")
     isolation = _choice(config, "kube_isolation", get_args(Isolation))
@@ -127,10 +145,14 @@ def read(config: pytest.Config) -> Settings:
     return Settings(
         profile=profile,
         version=versions[0],
+        version_by=version_by or "--kube-version",
         versions=versions if len(versions) > 1 else (),
         timeout=_seconds(_text(config, "kube_timeout")),
         binaries=None if binaries == "auto" else _folder(root, binaries),
-        offline=_flag(config, "kube_offline"),
+        offline=_flag(config, "kube_offline")
+        or (is_envtest and kubebuilder.is_installed_only(environ)),
+        start_timeout=kubebuilder.start_timeout(environ) or START_TIMEOUT,
+        existing_by=existing_by,
         isolation=isolation,
         reuse=reuse,
         share=share,

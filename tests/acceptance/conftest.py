@@ -45,6 +45,14 @@ def reconcile(spec, patch, **_):
 """
 
 
+DECIDING = (
+    *("PYTEST_ADDOPTS", "PYTEST_KUBE", "PYTEST_KUBE_ALLOW_WRITES", "KUBECONFIG"),
+    *("USE_EXISTING_CLUSTER", "ENVTEST_K8S_VERSION", "ENVTEST_INSTALLED_ONLY"),
+    "KUBEBUILDER_CONTROLPLANE_START_TIMEOUT",
+)
+"""The variables that decide which cluster a run has."""
+
+
 class Project:
     """A user's repository: an ini file, a CRD, an operator, tests."""
 
@@ -80,7 +88,7 @@ class Project:
 @pytest.fixture
 def project(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Project:
     """A project whose runs do not know that they run inside of another pytest."""
-    for name in ("PYTEST_ADDOPTS", "PYTEST_KUBE", "KUBECONFIG"):
+    for name in DECIDING:
         monkeypatch.delenv(name, raising=False)
     return Project(pytester)
 

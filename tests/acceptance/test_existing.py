@@ -312,8 +312,8 @@ def test_write_that_was_not_allowed_is_refused(
         [
             f"E *SettingsError: {what}: the cluster of context staging "
             "(https://127.0.0.1:*) is only read, until writes are allowed: by "
-            "--kube-allow-writes, kube_allow_writes = true in the ini file, or "
-            "allowWrites: true in a profile"
+            "--kube-allow-writes, PYTEST_KUBE_ALLOW_WRITES=true, kube_allow_writes = "
+            "true in the ini file, or allowWrites: true in a profile"
         ]
     )
     assert "a" not in names(theirs.client, "/api/v1/namespaces/default/configmaps")

@@ -165,17 +165,16 @@ def test_component_that_exits_at_start_is_named(
 
 
 def test_component_that_never_becomes_ready_is_named_with_its_last_answer(
-    binaries: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    binaries: dict[str, Path], tmp_path: Path
 ) -> None:
     """A process that runs and does nothing is not waited for for ever."""
     idle = tmp_path / "etcd"
     idle.write_text("#!/bin/sh\necho I am not etcd\nexec sleep 100\n")
     idle.chmod(0o755)
-    monkeypatch.setattr(plane, "START_TIMEOUT", 0.5)
 
     with (
         pytest.raises(ComponentNotReadyError) as error,
-        plane.running(planned({**binaries, "etcd": idle})),
+        plane.running(planned({**binaries, "etcd": idle}, start_timeout=0.5)),
     ):
         pass
 

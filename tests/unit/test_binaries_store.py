@@ -240,7 +240,7 @@ def test_offline(tmp_path: Path) -> None:
 
         assert not server.hits
     lines = str(caught.value).splitlines()
-    switch = "the offline switch (--kube-offline) is on"
+    switch = "the offline switch (--kube-offline or ENVTEST_INSTALLED_ONLY) is on"
     assert f"    download                            {switch}" in lines
     assert f"    build                               {switch}" in lines
     assert "    - leave the offline switch out, once" in lines

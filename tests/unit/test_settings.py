@@ -22,7 +22,8 @@ def settings_of(
     pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
 ) -> Callable[..., Settings]:
     """Read the settings of a run in a project with these files and ini lines."""
-    for name in ("PYTEST_ADDOPTS", "PYTEST_XDIST_TESTRUNUID"):
+    names = ("PYTEST_ADDOPTS", "PYTEST_XDIST_TESTRUNUID", "USE_EXISTING_CLUSTER")
+    for name in names:
         monkeypatch.delenv(name, raising=False)
 
     def settings_of(

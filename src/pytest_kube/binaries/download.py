@@ -105,6 +105,26 @@ class Downloader:
             )
         return _unpack(file, asset.member) if asset.member else file
 
+    def probe(self, name: str, version: str, timeout: float) -> None:
+        """Ask for the release file of a program, without downloading it.
+
+        Raises:
+            UnavailableError: There is no such release file, or no way to its host.
+        """
+        on = releases.this_platform()
+        asset = releases.asset(name, version, on)
+        if asset is None:
+            raise UnavailableError(f"no release of {name} for {on}")
+        url = self._mirrored(asset.url)
+        try:
+            answer = _pool(url).request(
+                "HEAD", url, timeout=timeout, retries=urllib3.Retry(0, redirect=5)
+            )
+        except urllib3.exceptions.HTTPError as error:
+            raise _unreachable(url, error) from error
+        if answer.status != _OK:
+            raise UnavailableError(f"{url}: HTTP status {answer.status}")
+
     def _fetch(
         self, url: str, body: IO[bytes], job: _Job, *, quiet: bool = False
     ) -> None:
@@ -152,9 +172,10 @@ class Downloader:
                 ) from error
             raise _TransientError(f"the connection broke ({cause or error})") from error
         except urllib3.exceptions.HTTPError as error:
-            reason = f"the host cannot be reached ({error.__cause__ or error})"
+            unreachable = _unreachable(url, error)
+            reason = str(unreachable).removeprefix(f"{url}: ")
             self._unreachable[urlsplit(url).netloc] = reason
-            raise UnavailableError(f"{url}: {reason}") from error
+            raise unreachable from error
 
     def _read(
         self,
@@ -214,6 +235,11 @@ class _Job:
     name: str
     label: str
     on: releases.Platform
+
+
+def _unreachable(url: str, error: Exception) -> UnavailableError:
+    reason = error.__cause__ or getattr(error, "reason", None) or error
+    return UnavailableError(f"{url}: the host cannot be reached ({reason})")
 
 
 def _pool(url: str) -> urllib3.PoolManager:

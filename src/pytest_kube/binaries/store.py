@@ -28,6 +28,9 @@ REMEDIES = (
     "    - install Go (https://go.dev/dl): what cannot be downloaded is built",
     "    - --kube-binaries=PATH or KUBEBUILDER_ASSETS=PATH: a folder with the programs",
 )
+NO_GO = "there is no go on PATH"
+OFFLINE = "the offline switch (--kube-offline or ENVTEST_INSTALLED_ONLY) is on"
+CACHE_REMEDY = "PYTEST_KUBE_CACHE names another folder"
 _PLACE_WIDTH = len("TEST_ASSET_KUBE_CONTROLLER_MANAGER")
 
 
@@ -104,9 +107,8 @@ class Store:
                 paths |= self._fetch(missing)
             except OSError as error:
                 raise BinaryError(
-                    f"{self._label(*missing)} cannot be stored: {error}\n"
-                    f"  the cache is {cache_folder(self.environ)}; "
-                    "PYTEST_KUBE_CACHE names another folder",
+                    f"{self.label(*missing)} cannot be stored: {error}\n"
+                    f"  the cache is {cache_folder(self.environ)}; {CACHE_REMEDY}",
                     name=missing[0],
                 ) from error
         return {name: paths[name] for name in names}
@@ -123,7 +125,8 @@ class Store:
     def _version(self, name: str) -> str:
         return releases.program_version(name, self.version)
 
-    def _label(self, *names: str) -> str:
+    def label(self, *names: str) -> str:
+        """Return programs with their versions."""
         return ", ".join(f"{name} {self._version(name)}" for name in names)
 
     def _looks(self, name: str) -> Iterator[_Look]:
@@ -172,8 +175,7 @@ class Store:
     def _fetch(self, names: Sequence[str]) -> dict[str, Path]:
         """Download or build programs, unless another process does just that."""
         if self.offline:
-            refused = "the offline switch (--kube-offline) is on"
-            raise self._missing(dict.fromkeys(names, refused), build=refused)
+            raise self._missing(dict.fromkeys(names, OFFLINE), build=OFFLINE)
         # One order for everybody, or two processes would wait for each other.
         with ExitStack() as locks:
             for name in sorted(names):
@@ -191,7 +193,7 @@ class Store:
         try:
             lock.acquire(timeout=0)
         except Timeout:
-            self.report(f"waiting for another process that fetches {self._label(name)}")
+            self.report(f"waiting for another process that fetches {self.label(name)}")
             lock.acquire()
         locks.callback(lock.release)
 
@@ -224,7 +226,7 @@ class Store:
 
         go = shutil.which("go", path=self.environ.get("PATH", ""))
         if go is None:
-            raise self._missing(downloads, build="there is no go on PATH")
+            raise self._missing(downloads, build=NO_GO)
         modules: dict[str, dict[str, str]] = {}
         for name, reason in downloads.items():
             modules.setdefault(releases.RECIPES[name].module, {})[name] = reason
@@ -255,7 +257,7 @@ class Store:
         no_such_version: bool = False,
     ) -> BinaryError:
         """Say where programs were looked for, why they are not fetched, what to do."""
-        label = self._label(*downloads)
+        label = self.label(*downloads)
         known = ", ".join(releases.NEWEST_PATCHES.values())
         if no_such_version:
             lines = [f"{label} does not exist"]

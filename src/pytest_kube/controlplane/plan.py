@@ -6,6 +6,8 @@ import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from pytest_kube.settings import START_TIMEOUT
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
@@ -24,6 +26,7 @@ class Plan:
         nodes: Whether controller-manager, scheduler and kwok run too.
         crds: Files and folders with CRDs that it starts with.
         manifests: Files and folders with what else it starts with.
+        start_timeout: Seconds that each component has to become ready.
     """
 
     profile: Profile
@@ -32,6 +35,7 @@ class Plan:
     nodes: bool
     crds: tuple[Path, ...] = ()
     manifests: tuple[Path, ...] = ()
+    start_timeout: float = START_TIMEOUT
 
     @property
     def described(self) -> tuple[object, ...]:

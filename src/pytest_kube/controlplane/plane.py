@@ -46,9 +46,6 @@ if TYPE_CHECKING:
 
 __tracebackhide__ = hide_frames
 
-START_TIMEOUT = 60.0
-"""Seconds for each component; on an idle machine all of them need about two."""
-
 TRIES = 3
 AUDIT_LOG = "audit.log"
 ADMIN = "pytest-kube-admin"
@@ -388,7 +385,7 @@ class Plane:
         started = time.monotonic()
         exits = [p.exited for p in self.processes.values()]
         seen: Exception | None = None
-        while (elapsed := time.monotonic() - started) < START_TIMEOUT:
+        while (elapsed := time.monotonic() - started) < self.plan.start_timeout:
             for process in self.processes.values():
                 if process.exited.done():
                     raise exited(process, self.plan.profile)

@@ -38,6 +38,7 @@ def create(
         nodes=False,
         crds=settings.crds,
         manifests=settings.manifests,
+        start_timeout=settings.start_timeout,
     )
     with kept.running(plan, settings, report, plane) as cluster:
         yield cluster

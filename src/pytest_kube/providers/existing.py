@@ -52,7 +52,7 @@ def create(
         kubeconfig.save(path, context.config)
         read_only = "" if profile.allow_writes else _read_only(context)
         client = Client.from_kubeconfig(path, read_only=read_only)
-        user, version = _first_answers(client, context)
+        user, version = first_answers(client, context)
         report(
             f"using the existing cluster {context.name} at {client.server} as {user}"
         )
@@ -92,8 +92,8 @@ def create(
 def _read_only(context: Context) -> str:
     return (
         f"the cluster of context {context.name} ({context.server}) is only read, until "
-        "writes are allowed: by --kube-allow-writes, kube_allow_writes = true in the "
-        "ini file, or allowWrites: true in a profile"
+        "writes are allowed: by --kube-allow-writes, PYTEST_KUBE_ALLOW_WRITES=true, "
+        "kube_allow_writes = true in the ini file, or allowWrites: true in a profile"
     )
 
 
@@ -118,7 +118,7 @@ def _tell_of_earlier(
         )
 
 
-def _first_answers(client: Client, context: Context) -> tuple[str, str]:
+def first_answers(client: Client, context: Context) -> tuple[str, str]:
     """Return as whom we are known, and the version of the server.
 
     Raises:

@@ -46,6 +46,7 @@ def create(
         nodes=True,
         crds=settings.crds,
         manifests=settings.manifests,
+        start_timeout=settings.start_timeout,
     )
     with kept.running(plan, settings, report, plane) as cluster:
         yield cluster
