@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from pytest_kube.binaries.releases import NODE_IMAGES
 from pytest_kube.errors import ClusterError
 from pytest_kube.profiles import Profile
 from pytest_kube.providers import kind, kind_nodes, kind_plane
@@ -66,7 +67,7 @@ def test_user_who_may_not_use_docker_is_told_how(
             'ERROR: failed to pull image "x": exit status 1',
             "The node image is not there and could not be pulled: docker load or "
             "docker pull it first, give another one as 'image' in the profile, or "
-            "another --kube-version.",
+            f"another --kube-version; kind made {', '.join(NODE_IMAGES)}.",
         ),
         (
             'node(s) already exist for a cluster with the name "t"',

@@ -20,6 +20,7 @@ from textwrap import indent
 from typing import TYPE_CHECKING, Any
 
 from pytest_kube import kubeconfig
+from pytest_kube.binaries.releases import NODE_IMAGES
 from pytest_kube.client import Client
 from pytest_kube.cluster import Cluster
 from pytest_kube.controlplane import apiserver, certs
@@ -268,7 +269,7 @@ def _failed(process: Process, how: str) -> ClusterError:
         why = (
             "The node image is not there and could not be pulled: docker load or "
             "docker pull it first, give another one as 'image' in the profile, or "
-            "another --kube-version"
+            f"another --kube-version; kind made {', '.join(NODE_IMAGES)}"
         )
     elif "Multi-User System" in text:
         why = (
