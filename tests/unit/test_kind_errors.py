@@ -74,6 +74,23 @@ def test_user_who_may_not_use_docker_is_told_how(
             "A cluster of that name is there already; kind delete cluster removes it.",
         ),
         (
+            "ERROR: running kind with rootless provider requires cgroup v2, see x",
+            "A rootless daemon needs a machine with cgroup v2, which 'docker info' "
+            "tells; one of root's does without.",
+        ),
+        (
+            'provider requires setting systemd property "Delegate=yes", see x',
+            "The rootless daemon may limit neither memory nor processors: set "
+            "Delegate=yes for user@.service, as kind's page on rootless describes.",
+        ),
+        (
+            "[kubelet-check] The kubelet is not healthy after 4m0.000501119s",
+            "kubelet does not start in the node: often for the machine's cgroups, of "
+            "which 'docker info' tells the version, for the limits of inotify, or for "
+            "want of memory; --kube-version with an older one tells whether it is the "
+            "version.",
+        ),
+        (
             'could not find a log line that matches "Reached target .*Multi-User '
             'System.*|detected cgroup v1"',
             "The node did not start: often the limits of inotify are too low; see "

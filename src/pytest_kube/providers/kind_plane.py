@@ -53,6 +53,35 @@ CAPABILITIES = frozenset({"nodes", "pods", "controllers", "rollback", "history"}
 _NAME = "kind-cluster"
 """The file with a cluster's name, in the folder of its guardian."""
 
+_KNOWN = {
+    "already exist for a cluster with the name": (
+        "A cluster of that name is there already; kind delete cluster removes it"
+    ),
+    "failed to pull image|Unable to find image": (
+        "The node image is not there and could not be pulled: docker load or docker "
+        "pull it first, give another one as 'image' in the profile, or another "
+        f"--kube-version; kind made {', '.join(NODE_IMAGES)}"
+    ),
+    "Multi-User System": (
+        "The node did not start: often the limits of inotify are too low; see sysctl "
+        "fs.inotify.max_user_instances, which kind wants at 512"
+    ),
+    "requires cgroup v2": (
+        "A rootless daemon needs a machine with cgroup v2, which 'docker info' tells; "
+        "one of root's does without"
+    ),
+    "Delegate=yes": (
+        "The rootless daemon may limit neither memory nor processors: set Delegate=yes "
+        "for user@.service, as kind's page on rootless describes"
+    ),
+    "kubelet is not healthy|kubelet isn't running": (
+        "kubelet does not start in the node: often for the machine's cgroups, of which "
+        "'docker info' tells the version, for the limits of inotify, or for want of "
+        "memory; --kube-version with an older one tells whether it is the version"
+    ),
+}
+"""What kind says when it fails, and what can be done."""
+
 _PORT_LOST = ("port is already allocated", "address already in use")
 _CLUSTER = "io.x-k8s.kind.cluster"
 _ROLE = "io.x-k8s.kind.role"
@@ -262,20 +291,7 @@ def _create(guardian: Guardian, plan: KindPlan, argv: Sequence[str]) -> None:
 def _failed(process: Process, how: str) -> ClusterError:
     lines = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", process.log_tail(lines=25))
     text = indent(lines, "    ")
-    why = ""
-    if "already exist for a cluster with the name" in text:
-        why = "A cluster of that name is there already; kind delete cluster removes it"
-    elif "failed to pull image" in text or "Unable to find image" in text:
-        why = (
-            "The node image is not there and could not be pulled: docker load or "
-            "docker pull it first, give another one as 'image' in the profile, or "
-            f"another --kube-version; kind made {', '.join(NODE_IMAGES)}"
-        )
-    elif "Multi-User System" in text:
-        why = (
-            "The node did not start: often the limits of inotify are too low; see "
-            "sysctl fs.inotify.max_user_instances, which kind wants at 512"
-        )
+    why = next((why for words, why in _KNOWN.items() if re.search(words, text)), "")
     return ClusterError(
         f"kind create cluster {how}.{why and f' {why}.'}\n"
         f"  {' '.join(process.argv)}\n  Its last lines:\n{text}"
