@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from pytest_kube.history import Version as Version
     from pytest_kube.kube import Kube as Kube
     from pytest_kube.objects import Object as Object
+    from pytest_kube.pods import Node as Node
     from pytest_kube.rbac import RBACReport as RBACReport
 
 # Resolved at first use: importing this package must stay free of cost, for every
@@ -69,6 +70,7 @@ _HOME = {
     "KubeError": "errors",
     "KubeWarning": "errors",
     "ManifestError": "errors",
+    "Node": "pods",
     "NotFoundError": "errors",
     "NotRejectedError": "errors",
     "Object": "objects",

@@ -23,6 +23,7 @@ from pytest_kube import (
     HistoryError,
     Kube,
     KubeError,
+    Node,
     NotFoundError,
     NotRejectedError,
     Object,
@@ -170,6 +171,7 @@ def pods(kube: Kube) -> None:
     """Where pods really run."""
     assert_type(kube.logs("pod/web", container="main", tail=3), str)
     assert_type(kube.exec("deployment/web", "cat", "/etc/hostname"), str)
+    assert_type(kube.node(), Node)
     with kube.port_forward("service/web", 80) as port:
         assert_type(port, int)
     with ExitStack() as stack:
