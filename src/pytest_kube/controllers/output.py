@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import faulthandler
 import logging
-import sys
+import re
+import tempfile
 import threading
 import traceback
 from contextvars import ContextVar
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
     from pytest_kube.controllers.runner import Controller
 
 _PACKAGE = str(Path(__file__).parents[1])
+_CALL = re.compile(r'^  File "(.*)", line (\d+) in (.*)$', re.MULTILINE)
 
 
 class Start(NamedTuple):
@@ -85,9 +88,18 @@ def own_traceback(error: BaseException) -> str:
 
 def stack(thread: threading.Thread) -> str:
     """Say where a thread is, as tracebacks do; empty when it has ended."""
-    frame = sys._current_frames().get(thread.ident or 0)  # noqa: SLF001
-    text = "".join(traceback.format_stack(frame)) if frame else ""
-    return text.rstrip()
+    # sys._current_frames() takes a lock of the interpreter, and before Python 3.11.5
+    # may wait for it for ever: https://github.com/python/cpython/issues/106883
+    with tempfile.TemporaryFile("w+", encoding="utf-8") as file:
+        faulthandler.dump_traceback(file)
+        file.seek(0)
+        blocks = file.read().split("\n\n")
+    header = f"Thread 0x{thread.ident or 0:016x}"
+    block = next((each for each in blocks if each.startswith(header)), "")
+    calls = [
+        (path, int(line), name, None) for path, line, name in _CALL.findall(block)[::-1]
+    ]
+    return "".join(traceback.StackSummary.from_list(calls).format()).rstrip()
 
 
 def one_line(error: BaseException) -> str:

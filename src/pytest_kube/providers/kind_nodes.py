@@ -174,17 +174,20 @@ def _status(node: Any) -> str:
 
 
 def _await_kubelet(node: Any) -> None:
+    words = ("--server=http://127.0.0.1:10248",)
+    _await_healthy(node, words, f"node {node.name} was started, and its kubelet is")
+
+
+def _await_healthy(node: Any, words: Sequence[str], what: str) -> None:
+    """Ask in a node for the health of something, until that is well."""
     deadline = time.monotonic() + RESTART_TIMEOUT
-    probe = ("kubectl", "get", "--raw=/healthz", "--server=http://127.0.0.1:10248")
     while True:
         try:
-            run(node, *probe)
+            run(node, "kubectl", "get", "--raw=/healthz", *words)
         except ClusterError as e:
             if time.monotonic() > deadline:
-                raise ClusterError(
-                    f"node {node.name} was started, and its kubelet is not healthy "
-                    f"after {RESTART_TIMEOUT:.0f} s: {e}"
-                ) from e
+                text = f"{what} not healthy after {RESTART_TIMEOUT:.0f} s: {e}"
+                raise ClusterError(text) from e
         else:
             return
         time.sleep(_PAUSE)
@@ -224,7 +227,15 @@ class Components:
         for name in names:
             self._restart(name)
         for name in names:
-            self._await_healthy(name)
+            words = (
+                f"--server=https://127.0.0.1:{RESTARTED[name]}",
+                "--insecure-skip-tls-verify",
+                "--kubeconfig=/dev/null",
+                f"--client-certificate={_PKI}.crt",
+                f"--client-key={_PKI}.key",
+            )
+            what = f"{name} was started again for a rollback, and is"
+            _await_healthy(self._nodes[0], words, what)
 
     def follow(self, written: Mapping[str, bytes | None]) -> None:
         """Wait until no container runs of a pod that was rolled back.
@@ -265,31 +276,6 @@ class Components:
         run(node, "rm", manifest)
         run(node, "kill", "-KILL", *pids)
         run(node, "mv", changed, manifest)
-
-    def _await_healthy(self, name: str) -> None:
-        deadline = time.monotonic() + RESTART_TIMEOUT
-        probe = (
-            "kubectl",
-            "get",
-            "--raw=/healthz",
-            f"--server=https://127.0.0.1:{RESTARTED[name]}",
-            "--insecure-skip-tls-verify",
-            "--kubeconfig=/dev/null",
-            f"--client-certificate={_PKI}.crt",
-            f"--client-key={_PKI}.key",
-        )
-        while True:
-            try:
-                run(self._nodes[0], *probe)
-            except ClusterError as e:
-                if time.monotonic() > deadline:
-                    raise ClusterError(
-                        f"{name} was started again for a rollback, and is not healthy "
-                        f"after {RESTART_TIMEOUT:.0f} s: {e}"
-                    ) from e
-            else:
-                return
-            time.sleep(_PAUSE)
 
 
 def _left(node: Any, known: set[str]) -> list[str]:
