@@ -72,7 +72,13 @@ def run(
         ("plain", "envtest", "7 passed"),
         ("recipes", "kwok", "31 passed"),
         ("recipes", "envtest", "27 passed, 4 skipped"),
-        ("dask", "kwok", "5 passed"),
+        pytest.param(
+            # Its operator now and then asks for a cluster that is deleted already.
+            "dask",
+            "kwok",
+            "5 passed(, 1 warning)?",
+            id="dask-kwok",
+        ),
     ],
 )
 def test_example_passes(
