@@ -19,11 +19,13 @@ if TYPE_CHECKING:
     from pytest_kube.cluster import Cluster
     from pytest_kube.controllers.runner import Controller
     from pytest_kube.kube import Kube
+    from pytest_kube.lending import Lending
     from pytest_kube.session import Session
 
 __tracebackhide__ = hide_frames
 
 SESSION = pytest.StashKey["Session"]()
+LENDING = pytest.StashKey["Lending"]()
 
 NOT_ASKED = "needs a cluster: pytest --kube=kwok (or envtest, kind)"
 
@@ -75,7 +77,7 @@ def kube_session(
 
     For fixtures of scope ``session``. What tests change of it is rolled back.
     """
-    with _session(request.config).handle(request.node, "session") as handle:
+    with _lending(request.config).handle(request.node, "session") as handle:
         yield handle
 
 
@@ -88,7 +90,7 @@ def kube_module(
 
     For fixtures of scope ``module``. What tests change of it is rolled back.
     """
-    with _session(request.config).handle(request.node, "module") as handle:
+    with _lending(request.config).handle(request.node, "module") as handle:
         yield handle
 
 
@@ -104,7 +106,7 @@ def kube(
     end the whole cluster is rolled back to what it was before: namespaces, CRDs,
     finalizers, everything. What ``kube_module`` and ``kube_session`` made stays.
     """
-    with _session(request.config).handle(request.node, "function") as handle:
+    with _lending(request.config).handle(request.node, "function") as handle:
         yield handle
 
 
@@ -120,7 +122,7 @@ def kube_client(kube: Kube, request: pytest.FixtureRequest) -> Iterator[Any]:
 
     ``kube_client.resources.get(api_version="v1", kind="Pod").get(namespace=…)``
     """
-    with _session(request.config).official_client(kube) as client:
+    with _lending(request.config).official_client(kube) as client:
         yield client
 
 
@@ -143,7 +145,7 @@ def run_controller(
     roles; without, it may do everything. All controllers are stopped at the end of the
     test; one that ends earlier fails the test, at once if it is waiting.
     """
-    with _session(request.config).controllers(kube, request.node) as start:
+    with _lending(request.config).controllers(kube, request.node) as start:
         yield start
 
 
@@ -156,7 +158,7 @@ def kube_controller(
     ``kube_controller.output`` is what it logged, ``kube_controller.errors`` what its
     handlers raised. ``@pytest.mark.kube(controller=…)`` takes another one.
     """
-    spec, options = _session(request.config).controller_spec(request.node)
+    spec, options = _lending(request.config).controller_spec(request.node)
     return run_controller(spec, **options)
 
 
@@ -177,6 +179,12 @@ def _session(config: pytest.Config) -> Session:
     if SESSION not in config.stash:
         pytest.skip(NOT_ASKED)
     return config.stash[SESSION]
+
+
+def _lending(config: pytest.Config) -> Lending:
+    if LENDING not in config.stash:
+        pytest.skip(NOT_ASKED)
+    return config.stash[LENDING]
 
 
 def first_version(items: list[pytest.Item]) -> str:
@@ -202,7 +210,7 @@ MARKER_ARGUMENTS = (
 )
 
 
-def check_markers(items: list[pytest.Item], session: Session | None) -> None:
+def check_markers(items: list[pytest.Item], lending: Lending | None) -> None:
     """Refuse unknown arguments of the marker ``kube``, naming test and argument.
 
     Tests that are for other versions than the one they would run on are skipped.
@@ -223,7 +231,7 @@ def check_markers(items: list[pytest.Item], session: Session | None) -> None:
                     "allowed are 'rollback', 'namespace', 'none'"
                 )
             _check_version(item, marker.kwargs.get("version"))
-        if session and (why := session.unfit(item)):
+        if lending and (why := lending.unfit(item)):
             item.add_marker(pytest.mark.skip(reason=why))
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pytest_kube.fixtures import (  # noqa: F401  # registered by being here
+    LENDING,
     SESSION,
     asked_for,
     check_markers,
@@ -33,6 +34,9 @@ from pytest_kube.fixtures import (  # noqa: F401  # registered by being here
 if TYPE_CHECKING:
     from collections.abc import Generator
 
+    from pytest_kube.failures import Failures
+
+FAILURES: pytest.StashKey[Failures] = pytest.StashKey()
 
 MARKER = (
     "kube(crds=[...], manifests=[...], controller='...', ready='...', "
@@ -172,11 +176,15 @@ def pytest_configure(config: pytest.Config) -> None:
     """Register the marker; read the settings when a cluster is asked for."""
     config.addinivalue_line("markers", MARKER)
     if asked_for(config):
+        from pytest_kube.failures import Failures
+        from pytest_kube.lending import Lending
         from pytest_kube.run_report import RunReport
         from pytest_kube.session import Session
 
         session = config.stash[SESSION] = Session.from_config(config)
-        config.pluginmanager.register(RunReport(config, session, os.environ))
+        failures = config.stash[FAILURES] = Failures(session)
+        config.stash[LENDING] = Lending(session, failures)
+        config.pluginmanager.register(RunReport(config, failures, os.environ))
 
 
 def pytest_report_header(config: pytest.Config) -> str | None:
@@ -211,25 +219,25 @@ def pytest_collection_modifyitems(
     config: pytest.Config, items: list[pytest.Item]
 ) -> None:
     """Check the markers before anything is started."""
-    check_markers(items, config.stash.get(SESSION, None))
+    check_markers(items, config.stash.get(LENDING, None))
 
 
 @pytest.hookimpl(tryfirst=True, optionalhook=True)
 def pytest_timeout_set_timer(item: pytest.Item, settings: Any) -> None:
     """Note when pytest-timeout will end the test: waits have to end before."""
-    session = item.config.stash.get(SESSION, None)
-    if session:
-        session.limit(settings.timeout)
-        session.timer = None if settings.func_only else (item, settings)
+    stash = item.config.stash
+    if FAILURES in stash:
+        stash[LENDING].limit(settings.timeout)
+        stash[FAILURES].timer = None if settings.func_only else (item, settings)
 
 
 @pytest.hookimpl(tryfirst=True, optionalhook=True)
 def pytest_timeout_cancel_timer(item: pytest.Item) -> None:
     """Note that pytest-timeout has stopped counting."""
-    session = item.config.stash.get(SESSION, None)
-    if session:
-        session.limit(None)
-        session.timer = None
+    stash = item.config.stash
+    if FAILURES in stash:
+        stash[LENDING].limit(None)
+        stash[FAILURES].timer = None
 
 
 def pytest_assertrepr_compare(op: str, left: object, right: object) -> list[str] | None:
@@ -242,12 +250,12 @@ def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """Collect diagnostics of a test, before its fixtures are torn down."""
-    session = item.config.stash.get(SESSION, None)
-    if session and call.excinfo:
-        session.tidy(call.excinfo)
+    failures = item.config.stash.get(FAILURES, None)
+    if failures and call.excinfo:
+        failures.tidy(call.excinfo)
     report = yield
-    if session:
-        session.collect(item, report)
+    if failures:
+        failures.collect(item, report)
     return report
 
 

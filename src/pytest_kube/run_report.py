@@ -20,7 +20,7 @@ from pytest_kube.diagnostics import ci
 if TYPE_CHECKING:
     from collections.abc import Generator, Mapping
 
-    from pytest_kube.session import Session
+    from pytest_kube.failures import Failures
 
 _SECTION = "kube diagnostics"
 _ANNOTATES = "pytest_github_actions_annotate_failures"
@@ -30,10 +30,10 @@ class RunReport:
     """The hooks that write it: a plugin of its own, while there is a cluster."""
 
     def __init__(
-        self, config: pytest.Config, session: Session, environ: Mapping[str, str]
+        self, config: pytest.Config, failures: Failures, environ: Mapping[str, str]
     ) -> None:
         self._config = config
-        self._session = session
+        self._failures = failures
         self._environ = environ
         self._is_worker = hasattr(config, "workerinput")
         self._failed: dict[str, ci.Failure] = {}
@@ -47,10 +47,10 @@ class RunReport:
     ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
         """Note what is to be known of a test, after its artifacts were collected."""
         report = yield
-        handle = self._session.handle_of(item)
+        handle = self._failures.handle_of(item)
         if handle is None or not (report.failed or report.when == "call"):
             return report
-        name, folder = handle.cluster.name, self._session.kept(item, report)
+        name, folder = handle.cluster.name, self._failures.kept(item, report)
         noted = {"cluster": name, "folder": str(folder) if folder else None}
         vars(report)["kube"] = noted
         if self._option("xmlpath"):
@@ -92,15 +92,15 @@ class RunReport:
     ) -> None:
         """Collect what the test that was interrupted did; its fixtures still stand."""
         if excinfo.errisinstance(KeyboardInterrupt):
-            self._session.interrupted()
+            self._failures.interrupted()
 
     # --- in the process of the user -----------------------------------------
 
     def pytest_sessionstart(self) -> None:
         """Remove the index of an earlier run: its tests are not those of this one."""
         if not self._is_worker and not self._config.option.collectonly:
-            with self._told(self._session.settings.artifacts_dir):
-                ci.remove_index(self._session.settings.artifacts_dir)
+            with self._told(self._failures.artifacts_dir):
+                ci.remove_index(self._failures.artifacts_dir)
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Write down the first failure of each test, at once: a run may be killed."""
