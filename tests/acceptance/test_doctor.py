@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import resource
 import socket
 import subprocess
 import sys
@@ -48,9 +49,12 @@ def doctor(
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     main = "from pytest_kube.cli import main; exit(main())"
 
-    def doctor(*arguments: str, **variables: str) -> tuple[int, str]:
+    def doctor(
+        *arguments: str, open_files: int = 0, **variables: str
+    ) -> tuple[int, str]:
+        limit = ["prlimit", f"--nofile={open_files}"] if open_files else []
         done = subprocess.run(
-            [sys.executable, "-c", main, "doctor", *arguments],
+            [*limit, sys.executable, "-c", main, "doctor", *arguments],
             cwd=tmp_path,
             env={**os.environ, **variables},
             capture_output=True,
@@ -241,6 +245,21 @@ def test_cache_that_others_can_write_is_told(
 
     assert f"cache: others may write to {tmp_path}/cache, and so replace" in text
     assert f"           chmod go-w {tmp_path}/cache\n" in text
+
+
+def test_limit_of_open_files_is_told(doctor: Callable[..., tuple[int, str]]) -> None:
+    """The hard one, for programs in Go raise the other by themselves."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+
+    _, plenty = doctor("existing")
+    _, few = doctor("existing", open_files=512)
+
+    assert resource.getrlimit(resource.RLIMIT_NOFILE) == (soft, hard)
+    assert "open files" not in plenty
+    assert (
+        "  note     open files: 512 at most for a process, which an API server may "
+        "exceed\n           ulimit -H -n 1024\n"
+    ) in few
 
 
 def test_wrong_variable_is_told(doctor: Callable[..., tuple[int, str]]) -> None:

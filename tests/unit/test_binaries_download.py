@@ -110,12 +110,15 @@ def test_kwok_by_the_digest_of_its_release(server: ReleaseServer, store: Store) 
     assert path.read_bytes() == script("kwok version v0.8.0")
 
 
-def test_kwok_wrong_digest(server: ReleaseServer, store: Store) -> None:
-    """The digest is not only read but compared."""
+def test_kwok_wrong_digest(server: ReleaseServer, store: Store, tmp_path: Path) -> None:
+    """The digest is not only read but compared; nothing but the lock stays."""
     server.put_kwok("0.8.0", script("kwok"), digest=f"sha256:{64 * '0'}")
 
     with pytest.raises(BinaryError, match=r"kwok 0\.8\.0: wrong checksum"):
         store.require("kwok")
+
+    left = [path.name for path in (tmp_path / "cache/bin/linux-amd64").iterdir()]
+    assert left == ["kwok-0.8.0.lock"]
 
 
 def test_macos_from_the_envtest_archive(

@@ -188,7 +188,7 @@ class Store:
         from filelock import FileLock, Timeout
 
         folder = self._cached(name).parent
-        folder.mkdir(parents=True, exist_ok=True)
+        folder.parent.mkdir(parents=True, exist_ok=True)
         lock = FileLock(folder.with_name(f"{folder.name}.lock"))
         try:
             lock.acquire(timeout=0)
@@ -363,4 +363,5 @@ def _work_folder(folder: Path) -> Iterator[Path]:
 def _install(file: Path, target: Path) -> None:
     """Put a complete program in its place, in one step."""
     file.chmod(0o755)
+    target.parent.mkdir(exist_ok=True)
     file.replace(target)
